@@ -1,0 +1,1 @@
+"""One literal per architecture; the file name is the family's name."""

@@ -1,0 +1,24 @@
+"""Llama and the architectures that share its layout: Mistral, Qwen 2, SmolLM 3, Granite's cousins without scales."""
+
+from depthscope.anatomy.family import Family
+
+FAMILY = Family(
+    model_types=("llama", "mistral", "qwen2", "smollm3"),
+    blocks="layers",
+    attn=("self_attn",),
+    attn_proj=("self_attn.o_proj",),
+    mlp=("mlp",),
+    mlp_proj=("mlp.down_proj",),
+    final_norm="norm",
+    left_padding=True,
+    config_class="LlamaConfig",
+    tiny={
+        "vocab_size": 96,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 128,
+    },
+)

@@ -1,0 +1,12 @@
+"""Mamba: one selective state-space mixer a block, no attention and no MLP."""
+
+from depthscope.anatomy.family import Family
+
+FAMILY = Family(
+    model_types=("mamba",),
+    blocks="layers",
+    ssm=("mixer",),
+    final_norm="norm_f",
+    config_class="MambaConfig",
+    tiny={"vocab_size": 96, "hidden_size": 32, "state_size": 8, "num_hidden_layers": 4, "use_mambapy": False},
+)
