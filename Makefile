@@ -64,7 +64,7 @@ setup: .venv/.package
 setup-dev: .venv/.test-model
 
 demo: .venv/.demo-model
-	@$(call timed,loading the model once (converted on the first call),$(BIN)/python -c "import depthscope as ds; ds.load('smollm2-135m', dtype='float32')")
+	@$(call timed,first load (conversion),$(BIN)/python -c "import depthscope as ds; ds.load('smollm2-135m')")
 	@$(call timed,audit and report,$(BIN)/depthscope run smollm2-135m --dtype float32 --seed 0 --out runs/demo --report)
 	@echo "report: $(CURDIR)/runs/demo/report.html"
 
