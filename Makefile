@@ -81,7 +81,7 @@ check: .venv/.dev
 	$(BIN)/pyright
 
 docs: .venv/.dev
-	$(BIN)/zensical build --strict
+	$(BIN)/zensical build --clean --strict
 
 bench: .venv/.demo-model
 	$(BIN)/python -m benchmarks
