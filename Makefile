@@ -13,7 +13,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow check docs bench clean setup setup-dev
+.PHONY: help demo test slow check check-format check-lint check-layers check-types docs bench clean setup setup-dev
 
 PYTHON ?= python3
 TORCH_INDEX ?=
@@ -74,10 +74,18 @@ test: .venv/.test-model
 slow: .venv/.slow-models
 	$(BIN)/pytest -m slow $(PYTEST_ARGS)
 
-check: .venv/.dev
+check: check-format check-lint check-layers check-types
+
+check-format: .venv/.dev
 	$(BIN)/ruff format --check .
+
+check-lint: .venv/.dev
 	$(BIN)/ruff check .
+
+check-layers: .venv/.dev
 	$(BIN)/lint-imports
+
+check-types: .venv/.dev
 	$(BIN)/pyright
 
 docs: .venv/.dev
