@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+COMMAND_LINE = Path(__file__).parent.parent / "src" / "depthscope" / "cli" / "__init__.py"
 HEAVY = ("torch", "numpy", "pandas", "xarray", "pyarrow", "scipy", "sklearn", "transformers", "altair")
 
 
@@ -33,4 +35,19 @@ def test_a_heavy_import_is_seen():
     ],
 )
 def test_the_light_parts_load_no_heavy_library(code: str):
+    assert heavy_modules_after(code) == []
+
+
+@pytest.mark.skipif(not COMMAND_LINE.exists(), reason="there is no command line yet")
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["list"]], ids=" ".join)
+def test_help_and_list_load_no_heavy_library(arguments: list[str]):
+    code = f"""
+import sys
+from depthscope.cli import main
+sys.argv = ["depthscope", *{arguments!r}]
+try:
+    main()
+except SystemExit as end:
+    assert end.code in (0, None), end.code
+"""
     assert heavy_modules_after(code) == []
