@@ -44,7 +44,11 @@ class UnknownName(DepthscopeError):
     def __init__(self, kind: str, asked: str, known: Iterable[str]) -> None:
         self.kind, self.asked, self.known = kind, asked, tuple(sorted(known))
         near = difflib.get_close_matches(asked, self.known, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(self.known) or 'none'}."
+        hint = (
+            f"did you mean {' or '.join(map(repr, near))}?"
+            if near
+            else f"known: {', '.join(self.known) or 'none'}."
+        )
         super().__init__(f"unknown {kind} {asked!r}; {hint}")
 
     def __reduce__(self) -> tuple[type[UnknownName], tuple[str, str, tuple[str, ...]]]:

@@ -110,7 +110,9 @@ class Anatomy:
                 return Site(0, "resid_pre")
             return site
         if not -self.n_layers <= site.layer < self.n_layers:
-            raise BadInput(f"{site} asks for layer {site.layer}; {self.name} has layers 0 to {self.n_layers - 1}")
+            raise BadInput(
+                f"{site} asks for layer {site.layer}; {self.name} has layers 0 to {self.n_layers - 1}"
+            )
         site = replace(site, layer=site.layer % self.n_layers)
         if site.head is not None and site.head >= self.n_heads:
             raise BadInput(f"{site} asks for head {site.head}; {self.name} has heads 0 to {self.n_heads - 1}")
@@ -174,9 +176,15 @@ def resolve(net: nn.Module, family: Family, name: str, guessed: bool = False) ->
     blocks = walk(base, family.blocks)
     if blocks is None:
         there = ", ".join(n for n, _ in base.named_children())
-        raise UnsupportedModel(f"family {name!r} says blocks are at {family.blocks!r}; {type(base).__name__} has: {there}")
+        raise UnsupportedModel(
+            f"family {name!r} says blocks are at {family.blocks!r}; {type(base).__name__} has: {there}"
+        )
     layers = tuple(_layer(k, block, family, config) for k, block in enumerate(_modules(blocks)))
-    unembed = net.get_output_embeddings() if family.reads == "tokens" and hasattr(net, "get_output_embeddings") else None
+    unembed = (
+        net.get_output_embeddings()
+        if family.reads == "tokens" and hasattr(net, "get_output_embeddings")
+        else None
+    )
     attn = next((x.attn for x in layers if x.attn is not None), None)
     n_heads = number(config, "num_attention_heads", "n_head", "num_heads") if attn else 0
     return Anatomy(
@@ -190,7 +198,9 @@ def resolve(net: nn.Module, family: Family, name: str, guessed: bool = False) ->
         d_head=_in_features(attn.proj) // n_heads if attn and attn.proj is not None else 0,
         d_mlp=number(config, "intermediate_size", "n_inner", "ffn_dim", "block_ff_dim", default=0),
         d_vocab=int(unembed.weight.shape[0]) if unembed is not None else 0,
-        parallel=bool(getattr(config, family.parallel)) if isinstance(family.parallel, str) else family.parallel,
+        parallel=bool(getattr(config, family.parallel))
+        if isinstance(family.parallel, str)
+        else family.parallel,
         final_norm=walk(base, family.final_norm) if family.final_norm else None,
         readout=tuple(m for m in (walk(net, p) for p in family.readout) if m is not None),
         unembed=unembed,
@@ -223,7 +233,9 @@ def number(config: object, *keys: str, default: int | None = None) -> int:
         if value is not None:
             return int(value)
     if default is None:
-        raise UnsupportedModel(f"{type(config).__name__} has none of {', '.join(keys)}; the family needs one of them")
+        raise UnsupportedModel(
+            f"{type(config).__name__} has none of {', '.join(keys)}; the family needs one of them"
+        )
     return default
 
 
@@ -233,14 +245,30 @@ def _modules(blocks: nn.Module) -> Iterator[nn.Module]:
 
 def _layer(index: int, block: nn.Module, family: Family, config: object) -> Layer:
     proj = first(block, family.attn_proj)
-    attn = _sublayer(block, config, family.attn, family.attn_write, family.attn_scale, proj) if proj is not None else None
+    attn = (
+        _sublayer(block, config, family.attn, family.attn_write, family.attn_scale, proj)
+        if proj is not None
+        else None
+    )
     if family.attn and not family.attn_proj:
         attn = _sublayer(block, config, family.attn, family.attn_write, family.attn_scale, None)
     alone = attn is None or not set(family.attn) & set(family.ssm)
     ssm = _sublayer(block, config, family.ssm, family.ssm_write, family.ssm_scale, None) if alone else None
-    mlp = _sublayer(block, config, family.mlp, family.mlp_write, family.mlp_scale, first(block, family.mlp_proj))
+    mlp = _sublayer(
+        block, config, family.mlp, family.mlp_write, family.mlp_scale, first(block, family.mlp_proj)
+    )
     window = _window(index, config) if attn is not None else None
-    kind: Kind = "both" if attn and ssm else "ssm" if ssm else "none" if not attn else "local" if window else "attention"
+    kind: Kind = (
+        "both"
+        if attn and ssm
+        else "ssm"
+        if ssm
+        else "none"
+        if not attn
+        else "local"
+        if window
+        else "attention"
+    )
     pre = walk(block, family.pre) if family.pre else None
     return Layer(index, block, kind, window, attn, ssm, mlp, pre)
 

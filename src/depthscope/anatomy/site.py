@@ -46,7 +46,9 @@ class Site:
         if self.part not in PARTS:
             raise UnknownName("part of a site", self.part, PARTS)
         if (self.layer is None) != (self.part in WITHOUT_LAYER):
-            raise BadInput(f"site part {self.part!r} with layer {self.layer}: embed and final have none, all others need one")
+            raise BadInput(
+                f"site part {self.part!r} with layer {self.layer}: embed and final have none, all others need one"
+            )
         if self.head is not None and self.part != "head_out":
             raise BadInput(f"head {self.head} was given for {self.part!r}; only head_out has heads")
 
@@ -64,7 +66,9 @@ class Site:
             return cls(None, cast("Part", text))
         found = _GRAMMAR.match(text)
         if not found:
-            raise BadInput(f"{text!r} is no site; write it as 'L12.attn_out', 'L12.H3.head_out', 'embed' or 'final'")
+            raise BadInput(
+                f"{text!r} is no site; write it as 'L12.attn_out', 'L12.H3.head_out', 'embed' or 'final'"
+            )
         head = found["head"]
         return cls(int(found["layer"]), cast("Part", found["part"]), None if head is None else int(head))
 

@@ -62,13 +62,17 @@ class Measurement:
                 object.__setattr__(self, part, self._fitted(part, np.asarray(array), shape))
         unknown = set(self.axes) - AXES
         if unknown:
-            raise BadInput(f"measurement {self.name!r} has axes {sorted(unknown)}; the known axes are {sorted(AXES)}")
+            raise BadInput(
+                f"measurement {self.name!r} has axes {sorted(unknown)}; the known axes are {sorted(AXES)}"
+            )
         if np.isnan(self.value).any() and not self.missing:
             raise BadInput(f"measurement {self.name!r} has missing cells but gives no reason; set `missing`")
 
     def _fitted(self, part: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         if array.shape not in (shape, ()):
-            raise BadInput(f"{part} of {self.name!r} has shape {array.shape}, its axes {list(self.axes)} say {shape}")
+            raise BadInput(
+                f"{part} of {self.name!r} has shape {array.shape}, its axes {list(self.axes)} say {shape}"
+            )
         kind = np.int64 if part in ("n", "n_items") else np.float64
         return np.broadcast_to(array.astype(kind), shape).copy()
 
@@ -83,7 +87,9 @@ class Measurement:
 
     def select(self, **labels: object) -> Measurement:
         """The measurement restricted to one label of some axes; those axes disappear."""
-        index = tuple(self._index(axis, labels[axis]) if axis in labels else slice(None) for axis in self.axes)
+        index = tuple(
+            self._index(axis, labels[axis]) if axis in labels else slice(None) for axis in self.axes
+        )
         kept = {axis: names for axis, names in self.axes.items() if axis not in labels}
         parts = {part: None if (a := getattr(self, part)) is None else a[index] for part in COLUMNS}
         return Measurement(self.name, kept, unit=self.unit, note=self.note, missing=self.missing, **parts)  # pyright: ignore[reportArgumentType]

@@ -10,7 +10,14 @@ FAMILY = Family(
     mlp=("mlp",),
     mlp_proj=("mlp.c_proj",),
     final_norm="ln_f",
-    left_padding=True,
     config_class="GPT2Config",
-    tiny={"vocab_size": 96, "n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 128},
+    tiny={
+        "vocab_size": 96,
+        "n_embd": 32,
+        "n_layer": 4,
+        "n_head": 4,
+        "n_positions": 128,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    },
 )

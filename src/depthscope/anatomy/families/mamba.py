@@ -8,5 +8,14 @@ FAMILY = Family(
     ssm=("mixer",),
     final_norm="norm_f",
     config_class="MambaConfig",
-    tiny={"vocab_size": 96, "hidden_size": 32, "state_size": 8, "num_hidden_layers": 4, "use_mambapy": False},
+    tiny={
+        "vocab_size": 96,
+        "hidden_size": 32,
+        "state_size": 8,
+        "num_hidden_layers": 4,
+        "use_mambapy": False,
+        "residual_in_fp32": False,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    },
 )

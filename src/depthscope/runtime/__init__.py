@@ -1,0 +1,1 @@
+"""Look and touch: the only floor that runs a model."""

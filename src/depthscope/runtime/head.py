@@ -1,0 +1,181 @@
+"""The head: from a state to logits exactly as the model does it, streamed over the vocabulary and reduced on the way.
+
+head(h) = cap(scale * (W_U readout(norm(h)) + b)). Nothing of shape [state, position, vocab] ever exists: a chunk of
+logits is reduced to what was asked for and forgotten. The final state's logits are kept for one block of positions.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from depthscope.anatomy.anatomy import Anatomy
+from depthscope.errors import Refused
+
+BUDGET = 256 * 2**20
+"""Bytes of logits held at one time, beyond the model."""
+CHUNK = 4096
+GROUP = 64
+
+
+@dataclass(frozen=True)
+class Decode:
+    """What is wanted of a state's decoded distribution. The union of several is the field-wise or / maximum.
+
+    Args:
+        top_k: the k most likely ids and their logits. entropy: in nats.
+        kl, reverse_kl: KL(final || state) and KL(state || final) in nats.
+        target: log-probability of the target ids (cross-entropy). target_rank, final_rank: competition ranks of the
+            target and of the final state's top-1.
+    """
+
+    top_k: int = 0
+    entropy: bool = False
+    kl: bool = False
+    reverse_kl: bool = False
+    target: bool = False
+    target_rank: bool = False
+    final_rank: bool = False
+
+    def __or__(self, other: Decode) -> Decode:
+        return Decode(*(max(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)))
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, f.name) for f in fields(self))
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Reductions of decoded states; every array is [state, position] in float32 (ranks int64), ids [state, position, k].
+
+    What was not asked for is None. `logsumexp` is always there, so probability = exp(logit - logsumexp).
+    """
+
+    logsumexp: Tensor
+    entropy: Tensor | None = None
+    kl: Tensor | None = None
+    reverse_kl: Tensor | None = None
+    cross_entropy: Tensor | None = None
+    target_rank: Tensor | None = None
+    final_rank: Tensor | None = None
+    final_ties: Tensor | None = None
+    top_ids: Tensor | None = None
+    top_logits: Tensor | None = None
+    final_top1: Tensor | None = None
+
+    @classmethod
+    def joined(cls, parts: list[Trace], dim: int) -> Trace:
+        """Parts side by side along the state (0) or position (1) axis; final_top1 [position] follows positions."""
+        names = [f.name for f in fields(cls) if getattr(parts[0], f.name) is not None]
+        whole = {n: torch.cat([getattr(p, n) for p in parts], dim=dim) for n in names if n != "final_top1"}
+        if parts[0].final_top1 is not None:
+            whole["final_top1"] = (
+                torch.cat([p.final_top1 for p in parts if p.final_top1 is not None])
+                if dim
+                else parts[0].final_top1
+            )
+        return cls(**whole)
+
+
+@dataclass
+class Head:
+    """The decoding end of one model.
+
+    Args:
+        anatomy: where norm, readout and unembedding are.
+        dtype: the model's type; computation is float32, or float64 for float64 models.
+    """
+
+    anatomy: Anatomy
+    dtype: torch.dtype
+    budget: int = BUDGET
+    chunk: int = CHUNK
+    _norm: list[nn.Module] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        if self.anatomy.unembed is None:
+            raise Refused(f"{self.anatomy.name} has no unembedding, its states cannot be decoded to tokens")
+        self.precision = torch.float64 if self.dtype == torch.float64 else torch.float32
+        chain = [m for m in (self.anatomy.final_norm, *self.anatomy.readout) if m is not None]
+        self._norm = (
+            chain if self.dtype == self.precision else [copy.deepcopy(m).to(self.precision) for m in chain]
+        )
+
+    @property
+    def d_vocab(self) -> int:
+        """Rows of the unembedding (padded rows included)."""
+        return self.anatomy.d_vocab
+
+    def normalised(self, state: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
+        """Final norm and readout of a state, computed in float32."""
+        value = state.to(self.precision)
+        for module in self._norm:
+            value = module(value)
+        return value
+
+    def unembedding(self) -> tuple[Tensor, Tensor | None]:
+        """W_U [vocab, d_model] and its bias as the model stores them."""
+        module = self.anatomy.unembed
+        assert module is not None
+        bias = getattr(module, "bias", None)
+        return module.weight, bias  # pyright: ignore[reportReturnType]
+
+    def piece(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
+        """Rows start..stop of W_U and the bias in the head's precision."""
+        weight, bias = self.unembedding()
+        part = weight[start:stop].to(self.precision)
+        return part, None if bias is None else bias[start:stop].to(self.precision)
+
+    def finish(self, logits: Tensor) -> Tensor:
+        """Scale and soft-cap, in place."""
+        if self.anatomy.logit_scale != 1.0:
+            logits.mul_(self.anatomy.logit_scale)
+        cap = self.anatomy.logit_cap
+        return logits if cap is None else logits.div_(cap).tanh_().mul_(cap)
+
+    def chunks(self) -> Iterator[tuple[int, int]]:
+        """Bounds of the vocabulary chunks."""
+        for start in range(0, self.d_vocab, self.chunk):
+            yield start, min(start + self.chunk, self.d_vocab)
+
+    @torch.no_grad()
+    def logits(self, state: Float[Tensor, "... d_model"]) -> Float[Tensor, "... vocab"]:
+        """Full logits; for a few positions only."""
+        weight, bias = self.piece(0, self.d_vocab)
+        return self.finish(nn.functional.linear(self.normalised(state), weight, bias))
+
+    @torch.no_grad()
+    def decode(
+        self,
+        states: Float[Tensor, "state position d_model"],
+        final: Float[Tensor, "position d_model"],
+        wanted: Decode,
+        targets: Int[Tensor, " position"] | None = None,
+    ) -> Trace:
+        """Decode states and reduce them; one pass over the vocabulary serves everything that is wanted.
+
+        Args:
+            states: any states (or counterfactual final states) at some positions.
+            final: the final state of the clean pass at the same positions, the reference of KL and ranks.
+            targets: ids for `target` and `target_rank`; required when they are wanted.
+        """
+        from depthscope.runtime.decoding import decode_block
+
+        per_position = self.d_vocab * final.element_size() * 2
+        step = max(1, int(self.budget // max(1, per_position)))
+        parts = [
+            decode_block(
+                self,
+                states[:, k : k + step],
+                final[k : k + step],
+                wanted,
+                None if targets is None else targets[k : k + step],
+            )
+            for k in range(0, final.shape[0], step)
+        ]
+        return Trace.joined(parts, dim=1)

@@ -1,0 +1,238 @@
+"""The laws that hold of every supported model, each a function of a loaded model that returns its worst error.
+
+A law raises NotApplicable with the reason where the model has nothing it speaks of, and Refused where it cannot hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from depthscope.anatomy.anatomy import Layer, walk
+from depthscope.anatomy.site import Site
+from depthscope.errors import Refused
+from depthscope.runtime import edits
+from depthscope.runtime.attention import Heads, implementation, listening
+from depthscope.runtime.hooks import Tap, hooked
+from depthscope.runtime.model import Batch, Model
+from depthscope.runtime.replay import replay
+from depthscope.runtime.run import Seen, run
+
+
+class NotApplicable(Exception):  # noqa: N818  (an outcome, not an error)
+    """The model has nothing that the law speaks of."""
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Relative errors of a law, one a compared row; `rounded` says the comparison already follows the model's rounding."""
+
+    values: Float[Tensor, " item"]
+    rounded: bool = False
+
+    @classmethod
+    def between(cls, found: Tensor, expected: Tensor, rounded: bool = False) -> Errors:
+        """‖found - expected‖ / ‖expected‖ over the last axis, in float64."""
+        a, b = found.double(), expected.double()
+        scale = torch.linalg.vector_norm(b, dim=-1).clamp_min(1e-12)
+        return cls((torch.linalg.vector_norm(a - b, dim=-1) / scale).flatten().cpu(), rounded)
+
+    @classmethod
+    def joined(cls, parts: list[Errors]) -> Errors:
+        """All errors of several comparisons."""
+        return cls(torch.cat([p.values for p in parts]), all(p.rounded for p in parts))
+
+
+Law = Callable[[Model, Batch], Errors]
+
+
+def additive(model: Model, batch: Batch) -> Errors:
+    """resid_pre + mixer write (+ mlp write) = resid_post, and each block's output is the next block's input.
+
+    Sums are rounded as the model rounds them. With post-norm blocks each add is followed by the named norm.
+    """
+    reads = ["L*.resid_post", *(f"L{x.index}.resid_pre" for x in model.anatomy.layers)]
+    reads += [f"L{x.index}.{part}" for x in model.anatomy.layers for part in _writes(x)]
+    seen = run(model, batch, read=reads)
+    parts = [
+        Errors.between(_summed(model, seen, layer), seen[Site(layer.index, "resid_post")], True)
+        for layer in model.anatomy.layers
+    ]
+    parts += [
+        Errors.between(seen[Site(k + 1, "resid_pre")], seen[Site(k, "resid_post")], True)
+        for k in range(model.anatomy.n_layers - 1)
+    ]
+    return Errors.joined(parts)
+
+
+def _writes(layer: Layer) -> list[str]:
+    return [part for part, _ in layer.mixers()] + (["mlp_out"] if layer.mlp else [])
+
+
+def _summed(model: Model, seen: Seen, layer: Layer) -> Tensor:
+    mixed = [seen[Site(layer.index, part)] for part, _ in layer.mixers()]  # pyright: ignore[reportArgumentType]
+    stream = seen[Site(layer.index, "resid_pre")]
+    mlp = [seen[Site(layer.index, "mlp_out")]] if layer.mlp else []
+    if model.anatomy.parallel and mlp:
+        return mlp[0] + mixed[0] + stream
+    total = stream + sum(mixed[1:], mixed[0]) if mixed else stream
+    if model.anatomy.family.post_norm:
+        total = _norm(layer, model.anatomy.family.attn_norm)(total)
+    total = total + mlp[0] if mlp else total
+    return _norm(layer, model.anatomy.family.mlp_norm)(total) if model.anatomy.family.post_norm else total
+
+
+def _norm(layer: Layer, path: str | None) -> nn.Module:
+    found = walk(layer.block, path or "")
+    if found is None or not path:
+        raise Refused(
+            f"a post-norm family must name attn_norm and mlp_norm; {path!r} is not in layer {layer.index}"
+        )
+    return found
+
+
+def decoding(model: Model, batch: Batch) -> Errors:
+    """head(resid_post of the last layer) = the model's own logits."""
+    if not model.anatomy.has_unembedding():
+        raise NotApplicable("the model has no unembedding")
+    last = Site(model.anatomy.n_layers - 1, "resid_post")
+    seen = run(model, batch, read=[last])
+    with torch.no_grad():
+        logits = model.net(**batch.to(model.device).inputs).logits
+    return Errors.between(model.head.logits(seen[last]), logits)
+
+
+def attention_rows(model: Model, batch: Batch) -> Errors:
+    """Rows sum to 1 (to 1 minus the learned sink), see nothing ahead, outside the window or padded; they equal eager rows."""
+    if not model.anatomy.attention_layers:
+        raise NotApplicable("no layer has softmax attention")
+    found: list[tuple[Heads, Tensor | None]] = []
+    padded = (
+        batch
+        if "attention_mask" in batch.inputs or not model.anatomy.family.reads == "tokens"
+        else right_padded(batch, 3)
+    )
+    with torch.no_grad(), implementation(model, "eager"):
+        with listening(
+            model,
+            torch.arange(padded.length if padded.mask.dim() > 1 else 8),
+            lambda h, w: found.append((h, w)),
+        ):
+            model.net(**padded.to(model.device).inputs)
+    if not found:
+        raise Refused("its attention does not go through transformers' attention interface")
+    return Errors.joined([e for heads, weights in found for e in _rows_agree(heads, weights, padded)])
+
+
+def _rows_agree(heads: Heads, weights: Tensor | None, batch: Batch) -> Iterator[Errors]:
+    rows = heads.rows()
+    if weights is not None:
+        real = (
+            batch.mask
+            if rows.shape[2] == batch.length
+            else torch.ones(rows.shape[0], rows.shape[2], dtype=torch.bool)
+        )
+        yield Errors.between(rows.transpose(1, 2)[real], weights[:, :, : rows.shape[2]].transpose(1, 2)[real])
+    if heads.sinks is None:
+        total = rows.sum(-1)
+        yield Errors.between(total[total > 0][:, None], torch.ones_like(total[total > 0])[:, None])
+    if heads.causal:
+        yield Errors(torch.triu(rows.double(), diagonal=1).amax(-1).flatten())
+
+
+def replaying(model: Model, batch: Batch) -> Errors:
+    """An edited replay, then a clean replay, give the clean pass from every layer; skipping twice is skipping once."""
+    clean = run(model, batch, read=["L0.resid_pre", "L*.resid_post"], record=True)
+    last = Site(model.anatomy.n_layers - 1, "resid_post")
+    states = clean.states()
+    parts = []
+    for layer in range(model.anatomy.n_layers):
+        once = replay(clean, layer, states[layer], edit=[edits.skip(layer)])[last]
+        twice = replay(clean, layer, states[layer], edit=[edits.skip(layer), edits.skip(layer)])[last]
+        run_edited = run(model, batch, read=[last], edit=[edits.skip(layer)])[last]
+        parts += [Errors.between(twice, once), Errors.between(once, run_edited)]
+        parts.append(Errors.between(replay(clean, layer, states[layer])[last], clean[last]))
+    parts.append(Errors.between(run(model, batch, read=[last])[last], clean[last]))
+    return Errors.joined(parts)
+
+
+def batching(model: Model, batch: Batch) -> Errors:
+    """A row gives the same states alone, in a batch of equal lengths, right-padded, and left-padded where declared."""
+    last = Site(model.anatomy.n_layers - 1, "resid_post")
+    together = run(model, batch, read=[last])[last]
+    alone = torch.cat([run(model, batch.select([r]), read=[last])[last] for r in range(batch.rows)])
+    parts = [Errors.between(together, alone)]
+    if model.anatomy.family.reads == "tokens":
+        parts.append(
+            Errors.between(run(model, right_padded(batch, 4), read=[last])[last][:, : batch.length], alone)
+        )
+    if model.anatomy.family.left_padding:
+        parts.append(Errors.between(run(model, _left_padded(batch, 4), read=[last])[last][:, 4:], alone))
+    return Errors.joined(parts)
+
+
+def right_padded(batch: Batch, extra: int) -> Batch:
+    """The same rows with padding after them."""
+    ids = nn.functional.pad(batch.ids, (0, extra))
+    mask = nn.functional.pad(batch.mask, (0, extra), value=False)
+    return Batch({"input_ids": ids, "attention_mask": mask.long()}, mask, batch.documents, batch.windows)
+
+
+def _left_padded(batch: Batch, extra: int) -> Batch:
+    ids = nn.functional.pad(batch.ids, (extra, 0))
+    mask = nn.functional.pad(batch.mask, (extra, 0), value=False)
+    return Batch({"input_ids": ids, "attention_mask": mask.long()}, mask, batch.documents, batch.windows)
+
+
+def heads_sum(model: Model, batch: Batch) -> Errors:
+    """The sum over heads of each head's slice through its part of W_O (plus the bias) = the attention module's output."""
+    layers = [x for x in model.anatomy.layers if x.attn is not None and x.attn.proj is not None]
+    if not layers:
+        raise NotApplicable("no layer has attention heads with an output projection")
+    whole: dict[int, Tensor] = {}
+    taps = [Tap(x.attn.module, "out", lambda t, k=x.index: whole.__setitem__(k, t)) for x in layers if x.attn]
+    with hooked(taps):
+        seen = run(model, batch, read=[f"L{x.index}.head_out" for x in layers])
+    return Errors.joined(
+        [
+            Errors.between(
+                head_sum(x, seen[f"L{x.index}.head_out"]),
+                whole[x.index].view(batch.rows, -1, model.anatomy.d_model),
+            )
+            for x in layers
+        ]
+    )
+
+
+def head_writes(
+    layer: Layer, heads: Float[Tensor, "row token head d_head"]
+) -> Float[Tensor, "row token head d_model"]:
+    """What each head adds before the write norm, without the projection's bias: W_O[:, h] z_h."""
+    assert layer.attn is not None
+    assert layer.attn.proj is not None
+    weight: Tensor = layer.attn.proj.weight  # pyright: ignore[reportAssignmentType]
+    if not hasattr(layer.attn.proj, "in_features"):
+        weight = weight.T
+    parts = weight.view(weight.shape[0], heads.shape[2], -1)
+    return torch.einsum("rthd,ehd->rthe", heads, parts)
+
+
+def head_sum(layer: Layer, heads: Tensor) -> Tensor:
+    """Sum of the head writes plus the projection's bias, where it has one."""
+    total = head_writes(layer, heads).sum(2)
+    bias = getattr(layer.attn.proj, "bias", None) if layer.attn else None
+    return (total if bias is None else total + bias).detach()
+
+
+LAWS: tuple[tuple[int, str, Law], ...] = (
+    (1, "writes add up to the stream", additive),
+    (2, "the head gives the model's logits", decoding),
+    (3, "attention rows are the kernel's rows", attention_rows),
+    (4, "replay gives the clean pass and leaves no trace", replaying),
+    (5, "a row alone is the row in a batch", batching),
+    (6, "heads add up to attention", heads_sum),
+)

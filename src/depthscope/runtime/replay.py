@@ -1,0 +1,118 @@
+"""Replay: resume a recorded pass from any layer with a given stream, in any order of layers, under edits.
+
+The recorded call arguments belong to the block module, not to the slot: a block that runs elsewhere still gets its own
+position encoding and mask. Tensors are shared, containers are copied at record and at each call. Rows may be more than
+were recorded: tensors whose first axis is the batch are repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from depthscope.anatomy.site import Site
+from depthscope.errors import BadInput, Refused
+from depthscope.runtime.edits import Edit
+from depthscope.runtime.hooks import Tap, hooked, put_stream, tensor_of
+from depthscope.runtime.model import Model
+from depthscope.runtime.run import Call, Seen
+from depthscope.runtime.wiring import taps
+
+Step = int | tuple[int, ...]
+"""One step of an order: a layer, or layers that get the same input and whose outputs are averaged."""
+
+
+def replay(
+    seen: Seen,
+    start: int,
+    stream: Float[Tensor, "row token d_model"] | None = None,
+    *,
+    order: Sequence[Step] | None = None,
+    edit: Iterable[Edit] = (),
+    read: Iterable[Site | str] = (),
+) -> Seen:
+    """Resume from the input of layer `start` and return what is read; the last state is always read as `final_state`.
+
+    Args:
+        seen: a pass made with `record=True`.
+        start: first layer that runs; `stream` is its input, by default the recorded one. Its first axis may be any
+            multiple of the recorded batch: rows are then copies of the batch, one block of rows after the other.
+        order: layers to run instead of start..L-1: skipped, swapped, repeated, reversed; a tuple runs in parallel.
+        edit, read: as in `run`; sites name modules, so an edit of a layer acts wherever that layer runs.
+
+    Raises:
+        Refused: when the pass was not recorded, or a recorded call carried a cache object.
+    """
+    model, length = seen.model, seen.batch.length
+    steps = list(range(start, model.anatomy.n_layers)) if order is None else list(order)
+    stream = seen[Site(start, "resid_pre")] if stream is None else stream
+    store: dict[Site, Tensor] = {}
+    sites = [site for pattern in read for site in model.anatomy.expand(pattern)]
+    with torch.no_grad(), hooked(taps(model.anatomy, sites, edit, store, length)):
+        for step in steps:
+            stream = _step(seen, step, stream)
+    store[Site(model.anatomy.n_layers - 1, "resid_post")] = stream
+    return Seen(model, seen.batch, store, seen.calls)
+
+
+def _step(seen: Seen, step: Step, stream: Tensor) -> Tensor:
+    if isinstance(step, int):
+        return call_block(seen, step, stream)
+    if not step:
+        raise BadInput("a parallel step of an order needs at least one layer")
+    return torch.stack([call_block(seen, layer, stream) for layer in step]).mean(0)
+
+
+def call_block(
+    seen: Seen, layer: int, stream: Float[Tensor, "row token d_model"]
+) -> Float[Tensor, "row token d_model"]:
+    """Run one block on a stream with the arguments it was recorded with."""
+    block = seen.model.anatomy.layers[layer]
+    args, kwargs = expanded(seen, layer, stream.shape[0])
+    if block.pre is None:
+        args, kwargs = put_stream(args, kwargs, stream)
+        return tensor_of(block.block(*args, **kwargs))
+    with hooked([Tap(block.pre, "out", lambda _: stream)]):
+        return tensor_of(block.block(*args, **kwargs))
+
+
+def expanded(seen: Seen, layer: int, rows: int) -> Call:
+    """The recorded call of a layer with its tensors repeated for more rows; containers are fresh copies.
+
+    Raises:
+        Refused: when nothing was recorded or the call carried a cache.
+    """
+    if layer not in seen.calls:
+        raise Refused(f"layer {layer} was not recorded; make the pass with record=True")
+    args, kwargs = seen.calls[layer]
+    batch = seen.batch.rows
+    if rows % batch:
+        raise BadInput(f"a replay needs a multiple of the recorded {batch} rows, got {rows}")
+    axes = seen.model.anatomy.family.batch_axis
+    fresh = {
+        name: _repeated(value, batch, rows // batch, axes.get(name, 0), name, seen.model)
+        for name, value in kwargs.items()
+    }
+    return tuple(
+        _repeated(value, batch, rows // batch, 0, f"argument {k}", seen.model) for k, value in enumerate(args)
+    ), fresh
+
+
+def _repeated(value: Any, batch: int, times: int, axis: int, name: str, model: Model) -> Any:  # noqa: ANN401
+    if isinstance(value, Tensor):
+        if times == 1 or value.dim() < 2 or value.shape[axis] != batch:
+            return value
+        return value.repeat(*(times if k == axis else 1 for k in range(value.dim())))
+    if isinstance(value, tuple | list):
+        return type(value)(_repeated(v, batch, times, axis, name, model) for v in value)
+    if isinstance(value, Mapping):
+        return {k: _repeated(v, batch, times, axis, name, model) for k, v in value.items()}
+    if hasattr(value, "get_seq_length") or type(value).__name__.endswith("Cache"):
+        raise Refused(
+            f"{model.anatomy.name} passed a {type(value).__name__} as {name!r}; a pass with a cache cannot be replayed"
+        )
+    return value

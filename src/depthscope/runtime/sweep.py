@@ -1,0 +1,231 @@
+"""A staircase of counterfactuals: one sweep over the layers in which rows join the batch as depth grows.
+
+A variant differs from the clean pass only from its first edited layer on, so its row joins there with the cached clean
+stream. At each layer ONE block call serves all rows that have joined. Whole-layer skips need no call of their own:
+their stream after the layer is the layer's input. What a measure needs is reduced while the block's output is at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from depthscope.anatomy.anatomy import Anatomy
+from depthscope.anatomy.site import Site
+from depthscope.errors import BadInput
+from depthscope.runtime.edits import Edit, skip
+from depthscope.runtime.head import Decode
+from depthscope.runtime.hooks import hooked
+from depthscope.runtime.replay import call_block
+from depthscope.runtime.run import Seen
+from depthscope.runtime.wiring import taps
+
+BUDGET = 512 * 2**20
+"""Bytes that one block call of the sweep may take beyond the model, by an estimate of its widest tensors."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One counterfactual: a name and the edits that make it. Variants of equal name are the same."""
+
+    name: str
+    edits: tuple[Edit, ...]
+
+    def start(self) -> int:
+        """The first layer whose computation differs from the clean pass."""
+        return min(edit.site.layer or 0 for edit in self.edits)
+
+    def skips_only_block(self) -> bool:
+        """True where the variant is one whole-layer skip."""
+        return len(self.edits) == 1 and self.edits[0].label == f"skip {self.edits[0].site.layer}"
+
+    def at(self, positions: Tensor) -> Variant:
+        """The variant restricted to some positions."""
+        return replace(self, edits=tuple(replace(edit, at=positions) for edit in self.edits))
+
+
+def skip_variants(anatomy: Anatomy, sublayers: Iterable[str] = ("block",)) -> tuple[Variant, ...]:
+    """One variant for each layer and each of `block`, `attention` (any mixer), `mlp` that it has."""
+    found: list[Variant] = []
+    for layer in anatomy.layers:
+        for sublayer in sublayers:
+            words = {"block": ["block"], "mlp": ["mlp"] if layer.mlp else []}
+            mixers = ["attention" if part == "attn_out" else "ssm" for part, _ in layer.mixers()]
+            parts = words.get(sublayer, mixers)
+            if parts:
+                found.append(
+                    Variant(f"{layer.index}.{sublayer}", tuple(skip(layer.index, word) for word in parts))
+                )
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Reduced effects of each variant on each row of the batch; sums over that row's measured positions.
+
+    Args:
+        names: the variants, in order.
+        output_kl: sum of KL(clean || variant), nats, [variant row]. loss_increase: sum of the rise of cross-entropy.
+        changed: sum of the norms of the change of each layer's block write, [variant layer row]; 0 before the variant.
+        clean: sum of the norms of the clean block writes, [layer row].
+        positions: measured positions a row; targets: those with a next token.
+        floor: largest mean output KL of the clean row against itself in another shape: the noise floor, nats.
+    """
+
+    names: tuple[str, ...]
+    output_kl: Tensor
+    loss_increase: Tensor
+    changed: Tensor
+    clean: Tensor
+    positions: Tensor
+    targets: Tensor
+    floor: float
+
+
+def sweep(
+    seen: Seen,
+    variants: Sequence[Variant],
+    at: Bool[Tensor, "row token"],
+    measured: Bool[Tensor, "row token"],
+    budget: int = BUDGET,
+) -> Effects:
+    """Run all variants in one staircase and reduce their effects.
+
+    Args:
+        seen: a clean pass with `record=True` that read all states.
+        at: positions where the edits apply; elsewhere (sinks, position 0) the clean stream goes on.
+        measured: positions that effects are measured at.
+
+    Raises:
+        BadInput: when `seen` lacks the recorded calls or two variants share a name.
+    """
+    if len({v.name for v in variants}) != len(variants):
+        raise BadInput("two variants of a sweep share a name")
+    stairs = _Stairs(seen, tuple(v.at(at) for v in variants), measured, budget)
+    for layer in range(seen.model.anatomy.n_layers):
+        stairs.climb(layer)
+    return stairs.effects()
+
+
+class _Stairs:
+    """The rows that have joined so far and the sums of their effects."""
+
+    def __init__(self, seen: Seen, variants: tuple[Variant, ...], measured: Tensor, budget: int) -> None:
+        self.seen, self.variants, self.measured, self.budget = seen, variants, measured, budget
+        self.states = [seen[site] for site in seen.model.anatomy.states()]
+        self.streams: dict[int, Tensor] = {}
+        rows, depth = seen.batch.rows, seen.model.anatomy.n_layers
+        self.changed = torch.zeros(len(variants), depth, rows, dtype=torch.float64)
+        self.clean = torch.zeros(depth, rows, dtype=torch.float64)
+
+    def climb(self, layer: int) -> None:
+        """Run one layer for all joined rows, then let whole-layer skips of this layer join."""
+        before, after = self.states[layer], self.states[layer + 1]
+        starting = [k for k, v in enumerate(self.variants) if v.start() == layer]
+        jumping = [k for k in starting if self.variants[k].skips_only_block()]
+        for k in set(starting) - set(jumping):
+            self.streams[k] = before
+        write = after - before
+        self.clean[layer] = self._summed(torch.linalg.vector_norm(write.float(), dim=-1))
+        for group in self._groups(sorted(self.streams)):
+            self._run(layer, group, write)
+        for k in jumping:
+            self.streams[k] = torch.where(self.variants[k].edits[0].at[..., None], before, after)  # pyright: ignore[reportOptionalSubscript]
+            self.changed[k, layer] = self._summed(
+                torch.linalg.vector_norm((self.streams[k] - after).float(), dim=-1)
+            )
+
+    def _run(self, layer: int, group: list[int], write: Tensor) -> None:
+        stacked = torch.cat([self.streams[k] for k in group])
+        edits = [e for k in group for e in self._placed(k, layer, group)]
+        with torch.no_grad(), hooked(taps(self.seen.model.anatomy, (), edits, {}, self.seen.batch.length)):
+            out = call_block(self.seen, layer, stacked)
+        rows = self.seen.batch.rows
+        change = (out - stacked).view(len(group), rows, *out.shape[1:]) - write
+        norms = torch.linalg.vector_norm(change.float(), dim=-1)
+        for place, k in enumerate(group):
+            self.streams[k] = out[place * rows : (place + 1) * rows]
+            self.changed[k, layer] = self._summed(norms[place])
+
+    def _placed(self, variant: int, layer: int, group: list[int]) -> list[Edit]:
+        """The variant's edits of this layer, acting on its own rows of the stacked batch only."""
+        place, rows = group.index(variant), self.seen.batch.rows
+        found = []
+        for edit in self.variants[variant].edits:
+            if (edit.site.layer or 0) == layer:
+                at = torch.zeros(
+                    len(group) * rows, self.seen.batch.length, dtype=torch.bool, device=self.measured.device
+                )
+                at[place * rows : (place + 1) * rows] = edit.at if edit.at is not None else True
+                found.append(replace(edit, at=at))
+        return found
+
+    def _groups(self, joined: list[int]) -> list[list[int]]:
+        """Joined rows in groups whose widest tensors fit the budget."""
+        anatomy, batch = self.seen.model.anatomy, self.seen.batch
+        width = 4 * anatomy.d_model + 3 * max(anatomy.d_mlp, anatomy.d_model)
+        each = batch.rows * batch.length * width * self.states[0].element_size()
+        size = max(1, self.budget // max(1, each))
+        return [joined[k : k + size] for k in range(0, len(joined), size)]
+
+    def _summed(self, values: Float[Tensor, "row token"]) -> Tensor:
+        return (values * self.measured).double().sum(-1).cpu()
+
+    def effects(self) -> Effects:
+        """Decode the last states at the measured positions and finish the sums."""
+        index = self.measured.nonzero()
+        final = self.states[-1][index[:, 0], index[:, 1]]
+        targets, has_target = next_ids(self.seen, index)
+        kl = torch.zeros(len(self.variants), self.seen.batch.rows, dtype=torch.float64)
+        rise = torch.zeros_like(kl)
+        want = Decode(kl=True, target=True)
+        clean = self.seen.model.head.decode(final[None], final, want, targets)
+        for k in range(len(self.variants)):
+            state = self.streams[k][index[:, 0], index[:, 1]]
+            found = self.seen.model.head.decode(state[None], final, want, targets)
+            kl[k] = self._by_row(found.kl, index, None)
+            rise[k] = self._by_row(_less(found.cross_entropy, clean.cross_entropy), index, has_target)
+        rows = torch.arange(self.seen.batch.rows)
+        count = lambda which: (index[which, 0].cpu()[None] == rows[:, None]).sum(-1)  # noqa: E731
+        everything = torch.ones_like(has_target)
+        return Effects(
+            tuple(v.name for v in self.variants), kl, rise, self.changed, self.clean,
+            count(everything), count(has_target), self._floor(index, final),
+        )  # fmt: skip
+
+    def _by_row(self, values: Tensor | None, index: Tensor, which: Tensor | None) -> Tensor:
+        assert values is not None
+        chosen = values[0].double() if which is None else values[0].double() * which
+        return torch.zeros(self.seen.batch.rows, dtype=torch.float64).index_add_(
+            0, index[:, 0].cpu(), chosen.cpu()
+        )
+
+    def _floor(self, index: Tensor, final: Tensor) -> float:
+        """Mean output KL of the clean pass against itself, replayed from layer 0 with twice the rows."""
+        doubled = torch.cat([self.states[0], self.states[0]])
+        with torch.no_grad():
+            for layer in range(self.seen.model.anatomy.n_layers):
+                doubled = call_block(self.seen, layer, doubled)
+        again = doubled[: self.seen.batch.rows][index[:, 0], index[:, 1]]
+        found = self.seen.model.head.decode(again[None], final, Decode(kl=True))
+        return float(found.kl.double().mean()) if found.kl is not None else 0.0
+
+
+def _less(a: Tensor | None, b: Tensor | None) -> Tensor:
+    assert a is not None
+    assert b is not None
+    return a - b
+
+
+def next_ids(seen: Seen, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Next-token ids at (row, position) pairs, and whether there is one (last and padded positions have none)."""
+    batch = seen.batch
+    following = torch.zeros_like(batch.ids)
+    following[:, :-1] = batch.ids[:, 1:]
+    exists = torch.zeros_like(batch.mask)
+    exists[:, :-1] = batch.mask[:, 1:]
+    return following[index[:, 0], index[:, 1]], exists[index[:, 0], index[:, 1]]
