@@ -1,0 +1,108 @@
+"""How a path of vectors turns, and how far a cloud of vectors points one way."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from depthscope.errors import UnknownName
+from depthscope.measures.laws import Law
+from depthscope.measures.precision import at_least_float32
+from depthscope.measures.spectrum import prepare
+
+CURVATURES = ("signed", "folded", "state_angle")
+
+
+class Curvature(NamedTuple):
+    """Mean turning angle of each path in radians, and how many of its angles had to be skipped."""
+
+    angle: Tensor
+    skipped: Tensor
+
+
+def curvature(
+    vectors: Float[Tensor, "batch token d"], mask: Bool[Tensor, "batch token"], mode: str = "signed"
+) -> Curvature:
+    """Mean angle by which the path of token vectors turns, in radians.
+
+    Steps are v_t = z_(t+1) - z_t; the mean is over the angles between v_t and v_(t+1). Modes: `signed`,
+    0 .. pi; `folded` of |cos|, 0 .. pi/2 (it reverses the order above pi/2); `state_angle` the angle between
+    neighbouring centred unit *states* instead of steps, 0 .. pi. Signed nulls: straight line 0, random walk
+    pi/2, independent vectors 2 pi/3, zig-zag pi.
+
+    Returns:
+        angle: `Float[Tensor, " batch"]`, NaN with fewer than 3 valid tokens or no angle left. skipped: int64,
+        the angles between valid tokens that were left out because a step (or centred state) has no length.
+        Angles that touch a masked token are left out without being counted, so padding changes nothing.
+
+    Raises:
+        UnknownName: the mode is not one of `CURVATURES`.
+
+    Sources: Henaff et al. 2019; Hosseini and Fedorenko 2023 (signed); the other two are forms in the code of
+    Skean et al. 2025. Computed as 2 atan2(||u - v||, ||u + v||) of unit u, v (Kahan), exact where arccos is
+    not.
+    """
+    if mode not in CURVATURES:
+        raise UnknownName("curvature mode", mode, CURVATURES)
+    arrows, valid = _states(vectors, mask) if mode == "state_angle" else _steps(vectors, mask)
+    length = torch.linalg.vector_norm(arrows, dim=-1)
+    angles = _angle(arrows[:, :-1], arrows[:, 1:])
+    if mode == "folded":
+        angles = torch.minimum(angles, math.pi - angles)
+    usable = valid & (length[:, :-1] != 0) & (length[:, 1:] != 0)
+    enough = (mask.sum(-1) >= 3) & usable.any(-1)
+    total = torch.where(usable, angles, 0.0).sum(-1)
+    mean = torch.where(enough, total / usable.sum(-1), math.nan)
+    return Curvature(mean, (valid & ~usable).sum(-1))
+
+
+def cosine_anisotropy(vectors: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+    """Mean cosine over all pairs of different vectors, (||sum u||^2 - n) / (n (n - 1)) with unit vectors u.
+
+    Range -1/(n - 1) .. 1; 0 for directions without a preference, 1 if all point one way. Zero vectors have no
+    direction and are left out. NaN with fewer than 2 others. float64. Source: Ethayarajh 2019, section 3.
+    """
+    units = torch.nn.functional.normalize(at_least_float32(vectors).double(), dim=-1)
+    return anisotropy_from_sums(units.sum(0), (units != 0).any(-1).sum())
+
+
+def anisotropy_from_sums(
+    sum_u: Float[Tensor, "*items d"], n: int | Int[Tensor, "*items"]
+) -> Float[Tensor, "*items"]:
+    """`cosine_anisotropy` from the sum of n unit vectors, which batches add up; float64, NaN where n < 2."""
+    n = torch.as_tensor(n, dtype=torch.float64, device=sum_u.device)
+    value = (sum_u.double().square().sum(-1) - n) / (n * (n - 1))
+    return torch.where(n < 2, math.nan, value)
+
+
+def _steps(vectors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Steps between neighbours [batch, token-1, d], and which pairs of steps touch valid tokens only."""
+    states = torch.where(mask.unsqueeze(-1), at_least_float32(vectors), 0.0)
+    steps = states[:, 1:] - states[:, :-1]
+    # The difference of two equal states computed at two places is rounding, and its direction means nothing.
+    rounding = 4 * torch.finfo(states.dtype).eps * torch.linalg.vector_norm(states, dim=-1)
+    length = torch.linalg.vector_norm(steps, dim=-1)
+    still = length <= torch.maximum(rounding[:, 1:], rounding[:, :-1])
+    return torch.where(still.unsqueeze(-1), 0.0, steps), mask[:, :-2] & mask[:, 1:-1] & mask[:, 2:]
+
+
+def _states(vectors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Centred unit states [batch, token, d], and which pairs of neighbours are valid."""
+    return prepare(vectors, mask, "wei"), mask[:, :-1] & mask[:, 1:]
+
+
+def _angle(a: Tensor, b: Tensor) -> Tensor:
+    a, b = (torch.nn.functional.normalize(vectors, dim=-1, eps=1e-30) for vectors in (a, b))
+    return 2 * torch.atan2(torch.linalg.vector_norm(a - b, dim=-1), torch.linalg.vector_norm(a + b, dim=-1))
+
+
+_PATH = ("non_negative", "scale_free", "rotation_free", "padding_free", "batch_free")
+LAWS = (
+    Law(curvature, _PATH),
+    Law(curvature, _PATH, {"mode": "folded"}),
+    Law(curvature, _PATH, {"mode": "state_angle"}),
+    Law(cosine_anisotropy, ("bounded_by_one", "scale_free", "rotation_free")),
+    Law(anisotropy_from_sums, ("rotation_free", "permutation_free", "batch_free"), {"n": 9}),
+)

@@ -1,0 +1,196 @@
+"""Uncertainty: intervals over independent units, and tests that can say no. numpy only, never torch.
+
+A *unit* is what was drawn independently (a document), not a token. All draws come from one seed.
+Sources: Efron and Tibshirani 1993, chapters 13 (percentile interval) and 15 (permutation test); Holm 1979.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Num, Shaped
+
+from depthscope.errors import BadInput
+from depthscope.measures.laws import Law
+
+BLOCK = 4_000_000
+"""Numbers held at a time where draws are taken in blocks (32 MB); block sizes do not change results."""
+
+
+class Interval(NamedTuple):
+    """A value with the lower and upper end of its interval; arrays of one shape, or three numbers."""
+
+    value: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def bootstrap_ratio(
+    sums: Num[np.ndarray, " unit *items"],
+    counts: Num[np.ndarray, " unit *items_of_counts"],
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Ratio of sums, sum_u sums / sum_u counts, with a percentile bootstrap interval over units.
+
+    A draw gives each unit a multiplicity (multinomial, as many as there are units), so all draws and all
+    items are one matrix product [draws, unit] @ [unit, items]; memory is draws x items x 8 bytes, twice.
+    Items share their draws.
+
+    Args:
+        sums: the sums of each unit.
+        counts: the counts of each unit, of the shape of `sums` or of its leading axes.
+        draws: number of resamples.
+        seed: seed of the draws.
+        level: share of the draws inside the interval.
+
+    Returns:
+        Interval of shape [*items]. Value NaN where the total count is 0; ends NaN where fewer than 2 units
+        have a count, as one unit says nothing about spread. Draws without any count are left out.
+
+    Raises:
+        BadInput: the shapes do not fit.
+    """
+    if counts.shape != sums.shape[: counts.ndim]:
+        raise BadInput(
+            f"counts {counts.shape} must have the shape of sums {sums.shape} or of its leading axes"
+        )
+    units, items = sums.shape[0], sums.shape[1:]
+    spread = counts.reshape(counts.shape + (1,) * (sums.ndim - counts.ndim))
+    top = np.asarray(sums, np.float64).reshape(units, -1)
+    bottom = np.broadcast_to(np.asarray(spread, np.float64), sums.shape).reshape(units, -1)
+    weights = _multiplicities(units, draws, seed).astype(np.float64)
+    low, high = _ends(_divide(weights @ top, weights @ bottom), level)
+    too_few = (bottom != 0).sum(0) < 2
+    low[too_few] = high[too_few] = np.nan
+    value = _divide(top.sum(0), bottom.sum(0))
+    return Interval(value.reshape(items), low.reshape(items), high.reshape(items))
+
+
+def bootstrap_median(
+    values: Num[np.ndarray, " n"],
+    units: Shaped[np.ndarray, " n"],
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Median of the values with a percentile bootstrap interval that resamples whole units.
+
+    `units` names the unit of each value (any labels). NaN values are left out; without any the interval is
+    NaN, and with fewer than 2 units its ends are.
+    """
+    values = np.asarray(values, np.float64)
+    known = ~np.isnan(values)
+    order = np.argsort(values[known], kind="stable")
+    ordered = values[known][order]
+    names, member = np.unique(units[known][order], return_inverse=True)
+    if len(names) < 2:
+        value = np.median(ordered) if len(ordered) else np.nan
+        return Interval(*np.array([value, np.nan, np.nan]))
+    weights = _multiplicities(len(names), draws, seed)
+    medians = [_medians(ordered, weights[block][:, member]) for block in _blocks(draws, len(ordered))]
+    low, high = _ends(np.concatenate(medians)[:, None], level)
+    return Interval(np.median(ordered), low[0], high[0])
+
+
+def weighted_median(values: Num[np.ndarray, " n"], weights: Num[np.ndarray, " n"]) -> float:
+    """Value that splits the total weight in half; midpoint of two values where the split falls between them.
+
+    With whole-number weights it is the ordinary median of the values repeated that often. NaN values are left
+    out; NaN if no weight is left.
+
+    Raises:
+        BadInput: a weight is negative or NaN.
+    """
+    if not (weights >= 0).all():
+        raise BadInput(f"weighted_median needs weights >= 0, the smallest is {weights.min()}")
+    values = np.asarray(values, np.float64)
+    kept = ~np.isnan(values) & (weights > 0)
+    if not kept.any():
+        return float("nan")
+    order = np.argsort(values[kept], kind="stable")
+    return float(_medians(values[kept][order], weights[kept][order][None, :])[0])
+
+
+def permutation_p(
+    first: Num[np.ndarray, " n"], second: Num[np.ndarray, " m"], draws: int = 10_000, seed: int = 0
+) -> float:
+    """Two-sided p-value of a difference of means under random relabelling.
+
+    (1 + #{draws : |difference| >= |observed|}) / (1 + draws), so never 0. The entries are the units:
+    average within documents before. NaN if a group is empty or holds NaN.
+    """
+    n, pooled = len(first), np.concatenate([first, second]).astype(np.float64)
+    if n in (0, len(pooled)) or np.isnan(pooled).any():
+        return float("nan")
+    pooled = pooled - pooled.mean()
+    # With the pooled mean at zero the difference of means is a multiple of the first group's sum.
+    limit = abs(pooled[:n].sum()) - 1e-9 * np.abs(pooled).sum()
+    generator = np.random.default_rng(seed)
+    extreme = 0
+    for block in _blocks(draws, len(pooled)):
+        relabelled = generator.permuted(np.tile(pooled, (block.stop - block.start, 1)), axis=1)
+        extreme += int((np.abs(relabelled[:, :n].sum(1)) >= limit).sum())
+    return (1 + extreme) / (1 + draws)
+
+
+def holm(p_values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """p-values adjusted for testing all of them (family-wise error), by Holm's step-down.
+
+    The i-th smallest of m becomes the running maximum of (m - i + 1) p, at most 1. NaN entries were not
+    tested: they stay NaN and do not count for m.
+    """
+    adjusted = np.full(p_values.shape, np.nan)
+    tested = np.flatnonzero(~np.isnan(p_values))
+    order = tested[np.argsort(p_values[tested], kind="stable")]
+    steps = np.arange(len(order), 0, -1) * p_values[order]
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
+
+
+def _multiplicities(units: int, draws: int, seed: int) -> np.ndarray:
+    """How often each unit occurs in each draw, [draws, unit] integers; rows sum to the number of units."""
+    return np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=draws)
+
+
+def _divide(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    return np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom != 0)
+
+
+def _ends(drawn: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Both ends of the percentile interval of each column (linear between order statistics), without NaN."""
+    drawn = np.sort(drawn, axis=0)
+    last = (~np.isnan(drawn)).sum(0) - 1
+    ends: list[np.ndarray] = []
+    for share in ((1 - level) / 2, (1 + level) / 2):
+        place = share * np.maximum(last, 0)
+        below = np.floor(place).astype(np.int64)
+        above = np.minimum(below + 1, np.maximum(last, 0))
+        at_below, at_above = (np.take_along_axis(drawn, index[None], axis=0)[0] for index in (below, above))
+        ends.append(at_below + (place - below) * (at_above - at_below))
+    return ends[0], ends[1]
+
+
+def _medians(ordered: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted median of ascending values [n] for each row of weights [draws, n]."""
+    reached = 2 * np.cumsum(weights, axis=1)
+    half = reached[:, -1:] / 2
+    lower, upper = (reached >= half).argmax(1), (reached > half).argmax(1)
+    return (ordered[lower] + ordered[upper]) / 2
+
+
+def _blocks(draws: int, width: int) -> Iterator[slice]:
+    """Consecutive slices of the draws that keep draws x width within `BLOCK` numbers."""
+    step = max(1, BLOCK // max(1, width))
+    for start in range(0, draws, step):
+        yield slice(start, min(start + step, draws))
+
+
+LAWS = (
+    Law(bootstrap_ratio, ("scale_free",)),
+    Law(bootstrap_median, ()),
+    Law(weighted_median, ("permutation_free",)),
+    Law(permutation_p, ("non_negative", "bounded_by_one", "shift_free", "scale_free")),
+    Law(holm, ("non_negative", "bounded_by_one")),
+)
