@@ -26,6 +26,11 @@ class Sublayer:
     scale: float
     proj: nn.Module | None
 
+    def projected(self) -> nn.Module:
+        """The module whose output is the sum over heads: the sublayer, or its write if the projection is outside."""
+        inside = any(module is self.proj for module in self.module.modules())
+        return self.module if inside else self.write
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -196,7 +201,7 @@ def resolve(net: nn.Module, family: Family, name: str, guessed: bool = False) ->
         n_kv_heads=number(config, "num_key_value_heads", default=n_heads) if attn else 0,
         d_model=number(config, "hidden_size", "n_embd", "d_model"),
         d_head=_in_features(attn.proj) // n_heads if attn and attn.proj is not None else 0,
-        d_mlp=number(config, "intermediate_size", "n_inner", "ffn_dim", "block_ff_dim", default=0),
+        d_mlp=_width_of_mlp(layers, config),
         d_vocab=int(unembed.weight.shape[0]) if unembed is not None else 0,
         parallel=bool(getattr(config, family.parallel))
         if isinstance(family.parallel, str)
@@ -298,6 +303,14 @@ def _in_features(proj: nn.Module) -> int:
     if hasattr(proj, "in_features"):
         return int(proj.in_features)  # pyright: ignore[reportArgumentType]
     return int(proj.weight.shape[0])  # pyright: ignore[reportArgumentType]  (Conv1D stores (in, out))
+
+
+def _width_of_mlp(layers: tuple[Layer, ...], config: object) -> int:
+    """Width that the widest MLP's last projection receives; the config's word where none is named (experts)."""
+    widths = [_in_features(x.mlp.proj) for x in layers if x.mlp is not None and x.mlp.proj is not None]
+    if widths or not any(x.mlp for x in layers):
+        return max(widths, default=0)
+    return number(config, "intermediate_size", "n_inner", "ffn_dim", default=0)
 
 
 def _logit_scale(config: object, family: Family) -> float:

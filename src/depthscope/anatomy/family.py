@@ -36,6 +36,8 @@ class Family:
         pre: a module of block 0 through which the embedding goes first; its output is state 0 (RWKV).
         causal: False for encoders.
         reads: what the model's input is.
+        routed: True where a router picks experts for each token: in half precision the last bit of a score can pick
+            others, so the same token in another batch shape may leave with another write.
         left_padding: True where left-padded rows give the numbers of the row alone.
         batch_axis: names of recorded call arguments whose batch axis is not the first.
         overrides: config values that the laws need (they change no function in float32), with the reason beside them.
@@ -70,6 +72,7 @@ class Family:
     pre: str | None = None
     causal: bool = True
     reads: Literal["tokens", "image"] = "tokens"
+    routed: bool = False
     left_padding: bool = False
     batch_axis: Mapping[str, int] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from depthscope.anatomy.anatomy import Layer, walk
@@ -20,7 +20,7 @@ from depthscope.runtime.attention import Heads, implementation, listening
 from depthscope.runtime.hooks import Tap, hooked
 from depthscope.runtime.model import Batch, Model
 from depthscope.runtime.replay import replay
-from depthscope.runtime.run import Seen, run
+from depthscope.runtime.run import Seen, quiet, run
 
 
 class NotApplicable(Exception):  # noqa: N818  (an outcome, not an error)
@@ -102,7 +102,7 @@ def decoding(model: Model, batch: Batch) -> Errors:
     last = Site(model.anatomy.n_layers - 1, "resid_post")
     seen = run(model, batch, read=[last])
     with torch.no_grad():
-        logits = model.net(**batch.to(model.device).inputs).logits
+        logits = model.net(**batch.to(model.device).inputs, **quiet(model)).logits
     return Errors.between(model.head.logits(seen[last]), logits)
 
 
@@ -122,13 +122,22 @@ def attention_rows(model: Model, batch: Batch) -> Errors:
             torch.arange(padded.length if padded.mask.dim() > 1 else 8),
             lambda h, w: found.append((h, w)),
         ):
-            model.net(**padded.to(model.device).inputs)
-    if not found:
-        raise Refused("its attention does not go through transformers' attention interface")
-    return Errors.joined([e for heads, weights in found for e in _rows_agree(heads, weights, padded)])
+            model.net(**padded.to(model.device).inputs, **quiet(model))
+    layers = [model.anatomy.layers[k] for k in model.anatomy.attention_layers]
+    if len(found) != len(layers):
+        raise Refused(
+            f"{len(layers)} layers have attention, but transformers' attention interface was called {len(found)} times"
+        )
+    return Errors.joined(
+        [
+            e
+            for x, (heads, weights) in zip(layers, found, strict=True)
+            for e in _rows_agree(x, heads, weights, padded)
+        ]
+    )
 
 
-def _rows_agree(heads: Heads, weights: Tensor | None, batch: Batch) -> Iterator[Errors]:
+def _rows_agree(layer: Layer, heads: Heads, weights: Tensor | None, batch: Batch) -> Iterator[Errors]:
     rows = heads.rows()
     if weights is not None:
         real = (
@@ -140,8 +149,19 @@ def _rows_agree(heads: Heads, weights: Tensor | None, batch: Batch) -> Iterator[
     if heads.sinks is None:
         total = rows.sum(-1)
         yield Errors.between(total[total > 0][:, None], torch.ones_like(total[total > 0])[:, None])
-    if heads.causal:
-        yield Errors(torch.triu(rows.double(), diagonal=1).amax(-1).flatten())
+    yield Errors((rows.double() * _unseen(layer, heads, batch)).amax(-1).flatten().cpu())
+
+
+def _unseen(layer: Layer, heads: Heads, batch: Batch) -> Bool[Tensor, "#row #head query key"]:
+    """Keys that a row must give nothing: ahead of it, outside the layer's window, padded (for real queries)."""
+    back = heads.queries[:, None] - torch.arange(heads.key.shape[2], device=heads.queries.device)
+    hidden = (back < 0) & heads.causal
+    if layer.window is not None:
+        hidden |= back >= layer.window
+    if batch.length != heads.key.shape[2]:
+        return hidden[None, None]
+    mask = batch.mask.to(hidden.device)
+    return hidden | (mask[:, None, heads.queries, None] & ~mask[:, None, None, :])
 
 
 def replaying(model: Model, batch: Batch) -> Errors:
@@ -194,7 +214,9 @@ def heads_sum(model: Model, batch: Batch) -> Errors:
     if not layers:
         raise NotApplicable("no layer has attention heads with an output projection")
     whole: dict[int, Tensor] = {}
-    taps = [Tap(x.attn.module, "out", lambda t, k=x.index: whole.__setitem__(k, t)) for x in layers if x.attn]
+    taps = [
+        Tap(x.attn.projected(), "out", lambda t, k=x.index: whole.__setitem__(k, t)) for x in layers if x.attn
+    ]
     with hooked(taps):
         seen = run(model, batch, read=[f"L{x.index}.head_out" for x in layers])
     return Errors.joined(

@@ -109,7 +109,7 @@ def run(
             hooked([*_tracking(model, heads, queries, stack), *places, *_stop(model, sites, record, queries)])
         )
         try:
-            base_model(model.net)(**batch.inputs, **_quiet(model))
+            base_model(model.net)(**batch.inputs, **quiet(model))
         except Enough:
             pass
     return Seen(model, batch, store, calls, heads)
@@ -130,7 +130,8 @@ def as_batch(model: Model, batch: Batch | str | Sequence[str] | Tensor) -> Batch
     return Batch.of_ids(ids, pad=getattr(model.tokenizer, "pad_token_id", None) or 0)
 
 
-def _quiet(model: Model) -> dict[str, bool]:
+def quiet(model: Model) -> dict[str, bool]:
+    """What every call of the network says besides its inputs: no cache, where the model knows the word."""
     return (
         {"use_cache": False} if model.anatomy.family.reads == "tokens" and model.anatomy.family.causal else {}
     )

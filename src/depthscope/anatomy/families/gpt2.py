@@ -1,4 +1,4 @@
-"""GPT-2: learned positions, LayerNorm before each sublayer, fused q/k/v in a Conv1D whose weight is (in, out)."""
+"""GPT-2: learned positions, LayerNorm before each sublayer, fused q/k/v in a Conv1D that stores (in, out)."""
 
 from depthscope.anatomy.family import Family
 

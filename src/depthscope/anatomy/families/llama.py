@@ -1,4 +1,7 @@
-"""Llama and the architectures that share its layout: Mistral, Qwen 2, SmolLM 3, Granite's cousins without scales."""
+"""Llama and the architectures that share its layout: Mistral, Qwen 2 and SmolLM 3.
+
+RMS norm before each sublayer, rotary positions, grouped keys, a gated MLP.
+"""
 
 from depthscope.anatomy.family import Family
 
@@ -20,5 +23,8 @@ FAMILY = Family(
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "max_position_embeddings": 128,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
     },
 )
