@@ -18,7 +18,7 @@ from depthscope.anatomy.anatomy import Anatomy
 from depthscope.anatomy.site import Site
 from depthscope.errors import BadInput
 from depthscope.runtime.edits import Edit, skip
-from depthscope.runtime.head import Decode
+from depthscope.runtime.head import Decode, Trace
 from depthscope.runtime.hooks import hooked
 from depthscope.runtime.replay import call_block
 from depthscope.runtime.run import Seen
@@ -73,7 +73,8 @@ class Effects:
         changed: sum of the norms of the change of each layer's block write, [variant layer row]; 0 before the variant.
         clean: sum of the norms of the clean block writes, [layer row].
         positions: measured positions a row; targets: those with a next token.
-        floor: largest mean output KL of the clean row against itself in another shape: the noise floor, nats.
+        floor_kl, floor_loss: mean output KL and mean absolute loss difference of the clean pass against itself in
+            another shape: the noise floor, nats. floor_changed: the same for each layer's write, relative, [layer].
     """
 
     names: tuple[str, ...]
@@ -83,7 +84,9 @@ class Effects:
     clean: Tensor
     positions: Tensor
     targets: Tensor
-    floor: float
+    floor_kl: float
+    floor_loss: float
+    floor_changed: Tensor
 
 
 def sweep(
@@ -194,7 +197,7 @@ class _Stairs:
         everything = torch.ones_like(has_target)
         return Effects(
             tuple(v.name for v in self.variants), kl, rise, self.changed, self.clean,
-            count(everything), count(has_target), self._floor(index, final),
+            count(everything), count(has_target), *self._floor(index, targets, clean),
         )  # fmt: skip
 
     def _by_row(self, values: Tensor | None, index: Tensor, which: Tensor | None) -> Tensor:
@@ -204,15 +207,27 @@ class _Stairs:
             0, index[:, 0].cpu(), chosen.cpu()
         )
 
-    def _floor(self, index: Tensor, final: Tensor) -> float:
-        """Mean output KL of the clean pass against itself, replayed from layer 0 with twice the rows."""
-        doubled = torch.cat([self.states[0], self.states[0]])
-        with torch.no_grad():
-            for layer in range(self.seen.model.anatomy.n_layers):
-                doubled = call_block(self.seen, layer, doubled)
-        again = doubled[: self.seen.batch.rows][index[:, 0], index[:, 1]]
-        found = self.seen.model.head.decode(again[None], final, Decode(kl=True))
-        return float(found.kl.double().mean()) if found.kl is not None else 0.0
+    def _floor(self, index: Tensor, targets: Tensor, clean: Trace) -> tuple[float, float, Tensor]:
+        """The clean pass against itself, replayed from layer 0 with twice the rows: output KL, loss, writes."""
+        rows, stream = self.seen.batch.rows, torch.cat([self.states[0], self.states[0]])
+        changed = torch.zeros(len(self.clean), dtype=torch.float64)
+        for layer in range(self.seen.model.anatomy.n_layers):
+            with torch.no_grad():
+                out = call_block(self.seen, layer, stream)
+            drift = (out - stream)[:rows] - (self.states[layer + 1] - self.states[layer])
+            changed[layer] = self._summed(torch.linalg.vector_norm(drift.float(), dim=-1)).sum()
+            stream = out
+        final = self.states[-1][index[:, 0], index[:, 1]]
+        again = stream[:rows][index[:, 0], index[:, 1]]
+        found = self.seen.model.head.decode(again[None], final, Decode(kl=True, target=True), targets)
+        loss = _less(found.cross_entropy, clean.cross_entropy).abs()
+        relative = changed / self.clean.sum(-1).clamp_min(1e-30)
+        return _mean(found.kl), _mean(loss), relative
+
+
+def _mean(values: Tensor | None) -> float:
+    assert values is not None
+    return float(values.double().mean()) if values.numel() else 0.0
 
 
 def _less(a: Tensor | None, b: Tensor | None) -> Tensor:

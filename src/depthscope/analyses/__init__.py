@@ -1,0 +1,1 @@
+"""One file, one question; the file's name is the analysis's name everywhere."""

@@ -1,0 +1,1 @@
+"""One pass: plans, shards, resumes, adds up."""

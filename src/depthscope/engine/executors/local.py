@@ -1,0 +1,66 @@
+"""The local executor: in this process, or in worker processes of this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import Any
+
+import torch
+
+from depthscope.engine.execute import Job, Outcome, execute
+from depthscope.engine.shard import Shard
+from depthscope.errors import WorkerLost
+from depthscope.runtime.model import Model
+
+_STATE: dict[str, Any] = {}
+
+
+def outcomes(model: Model, job: Job, shards: Sequence[Shard], workers: int = 1) -> Iterator[Outcome]:
+    """Run shards and yield their outcomes as they finish.
+
+    With several workers each has its own copy of the model and cores / workers threads. A worker that dies (killed, out
+    of memory) is replaced once and its unfinished shards run again.
+
+    Raises:
+        WorkerLost: when workers die a second time.
+    """
+    if workers <= 1:
+        yield from (execute(model, job, shard) for shard in shards)
+        return
+    left = {shard.name: shard for shard in shards}
+    for attempt in (1, 2):
+        try:
+            for outcome in _pooled(model, job, list(left.values()), workers):
+                del left[outcome.shard]
+                yield outcome
+        except BrokenProcessPool as error:
+            if attempt == 2:
+                names = ", ".join(list(left)[:3])
+                raise WorkerLost(
+                    f"worker processes died twice; unfinished: {names}. Use --workers 1 or fewer tokens"
+                ) from error
+        else:
+            return
+
+
+def _pooled(model: Model, job: Job, shards: Sequence[Shard], workers: int) -> Iterator[Outcome]:
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _start, (model, job, threads)) as pool:
+        waiting: set[Future[Outcome]] = {pool.submit(_work, shard) for shard in shards}
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in done)
+
+
+def _start(model: Model, job: Job, threads: int) -> None:
+    torch.set_num_threads(threads)
+    _STATE.update(model=model, job=job)
+
+
+def _work(shard: Shard) -> Outcome:
+    return execute(_STATE["model"], _STATE["job"], shard)

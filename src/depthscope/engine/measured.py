@@ -1,0 +1,91 @@
+"""From totals to measurements: values with bootstrap intervals over units, and the counts behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from depthscope.engine.needs import Facts
+from depthscope.engine.tally import Part, PerDocument, Rows, Tally
+from depthscope.errors import BadInput
+from depthscope.measures.statistics import bootstrap_median, bootstrap_ratio
+from depthscope.results.measurement import Measurement
+
+P = TypeVar("P", bound=Part)
+DRAWS = 1000
+Axes = Mapping[str, Sequence[object] | np.ndarray]
+
+
+def part(total: Tally, name: str, kind: type[P]) -> P:
+    """A part of a tally, checked to be of the expected kind."""
+    found = total.get(name)
+    if not isinstance(found, kind):
+        raise BadInput(
+            f"the tally holds no {kind.__name__} {name!r}; it holds {', '.join(total) or 'nothing'}"
+        )
+    return found
+
+
+def mean(
+    found: PerDocument, name: str, axes: Axes, unit: str, facts: Facts, note: str = "", missing: str = ""
+) -> Measurement:
+    """Ratio of sums over units with a 95 % bootstrap interval; n counts units, n_items finite items."""
+    interval = bootstrap_ratio(found.sums, found.counts, DRAWS, facts.seed)
+    n = (found.counts > 0).sum(0)
+    return _measurement(name, axes, unit, (*interval, n, found.counts.sum(0)), note, missing)
+
+
+def ratio(
+    top: PerDocument,
+    bottom: PerDocument,
+    name: str,
+    axes: Axes,
+    unit: str,
+    facts: Facts,
+    note: str = "",
+    missing: str = "",
+) -> Measurement:
+    """Ratio of two sums over the same units, with a 95 % bootstrap interval; 0 / 0 is missing."""
+    if top.units != bottom.units:
+        raise BadInput(f"{name}: the two sums of a ratio must be over the same units")
+    interval = bootstrap_ratio(top.sums, bottom.sums, DRAWS, facts.seed)
+    n = (top.counts > 0).sum(0)
+    return _measurement(name, axes, unit, (*interval, n, top.counts.sum(0)), note, missing)
+
+
+def median(
+    rows: Rows, column: str, name: str, axes: Axes, unit: str, facts: Facts, note: str = ""
+) -> Measurement:
+    """Median over kept rows with a 95 % bootstrap interval over the units in column `unit`.
+
+    The column may have cells after its first axis; each gets its own median.
+    """
+    values, units = rows.columns[column], rows.columns["unit"]
+    cells = values.reshape(len(values), -1).astype(np.float64)
+    found = [bootstrap_median(cells[:, k], units, DRAWS, facts.seed) for k in range(cells.shape[1])]
+    shape = values.shape[1:]
+    value, low, high = (np.asarray([f[i] for f in found], np.float64).reshape(shape) for i in range(3))
+    n = np.full(shape, len(np.unique(units)))
+    return _measurement(name, axes, unit, (value, low, high, n, np.full(shape, len(values))), note, "")
+
+
+def _measurement(
+    name: str, axes: Axes, unit: str, parts: tuple[np.ndarray, ...], note: str, missing: str
+) -> Measurement:
+    value, low, high, n, n_items = parts
+    labels = {axis: np.asarray(names) for axis, names in axes.items()}
+    if np.isnan(value).any() and not missing:
+        missing = "no finite item was observed in these cells"
+    return Measurement(name, labels, value, unit, low, high, n, n_items, note, missing)
+
+
+def states(facts: Facts) -> dict[str, np.ndarray]:
+    """The state axis 0..L."""
+    return {"state": np.arange(facts.n_layers + 1)}
+
+
+def layers(facts: Facts) -> dict[str, np.ndarray]:
+    """The layer axis 0..L-1."""
+    return {"layer": np.arange(facts.n_layers)}

@@ -1,0 +1,168 @@
+"""What analyses need, how needs unite, and in which waves analyses run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+from depthscope.errors import BadInput
+from depthscope.runtime.head import Decode
+
+if TYPE_CHECKING:
+    from depthscope.anatomy.anatomy import Anatomy, Kind
+    from depthscope.engine.tally import Tally
+    from depthscope.engine.view import View
+    from depthscope.results.result import Findings, Result
+    from depthscope.runtime.model import Batch, Model
+
+
+@dataclass(frozen=True, order=True)
+class SweepNeed:
+    """One staircase of layer skips.
+
+    Args:
+        sublayers: what is skipped in each layer: "block", "attention" (any mixer), "mlp".
+        layers: which layers; empty means all.
+        tokens: positions over all windows of the sweep. documents: windows, each of another document where there are
+            enough; a window is read from its start and cut to tokens / documents.
+        protect: "sinks" keeps the clean stream at position 0 and at massive positions, "none" protects nothing.
+    """
+
+    sublayers: tuple[str, ...]
+    layers: tuple[int, ...] = ()
+    tokens: int = 1024
+    documents: int = 8
+    protect: str = "sinks"
+
+    def __post_init__(self) -> None:
+        if self.protect not in ("sinks", "none"):
+            raise BadInput(f"protect={self.protect!r}; it is 'sinks' or 'none'")
+        if self.tokens // max(1, self.documents) < 4:
+            raise BadInput(
+                f"{self.tokens} tokens in {self.documents} windows leave fewer than 4 tokens a window"
+            )
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one analysis reads; the union over analyses is what one pass provides.
+
+    Args:
+        sites: site patterns such as "L*.resid_post".
+        decode: what is wanted of decoded states. positions: how many hash-sampled positions to decode, the same
+            positions for every analysis; a larger number contains the smaller one.
+        every_query: attention rows at every n-th query from position 1; 0 for none.
+        sweeps: staircases of counterfactuals, each on its own windows.
+        after: names of analyses whose results must exist first.
+    """
+
+    sites: frozenset[str] = frozenset()
+    decode: Decode = Decode()
+    positions: int = 0
+    every_query: int = 0
+    sweeps: frozenset[SweepNeed] = frozenset()
+    after: tuple[str, ...] = ()
+
+    def __or__(self, other: Needs) -> Needs:
+        steps = [n for n in (self.every_query, other.every_query) if n]
+        if len(set(steps)) > 1:
+            raise BadInput(
+                f"analyses ask for attention rows at every {steps[0]}th and every {steps[1]}th query; use one"
+            )
+        return Needs(
+            self.sites | other.sites,
+            self.decode | other.decode,
+            max(self.positions, other.positions),
+            max(steps, default=0),
+            self.sweeps | other.sweeps,
+            tuple(dict.fromkeys(self.after + other.after)),
+        )
+
+    @property
+    def captures(self) -> bool:
+        """True where the clean pass over all windows is needed."""
+        return bool(self.sites or self.decode or self.every_query)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What `conclude` may know: sizes and counts, no model.
+
+    Args:
+        units: "documents", or "windows" where there are fewer than 8 documents.
+    """
+
+    n_layers: int
+    n_heads: int
+    d_model: int
+    kind_of_layer: tuple[Kind, ...]
+    window_of_layer: tuple[int | None, ...]
+    causal: bool
+    parallel: bool
+    post_norm: bool
+    has_unembedding: bool
+    units: str
+    seed: int
+    model: str = ""
+
+    @classmethod
+    def of(cls, anatomy: Anatomy, units: str, seed: int, model: str = "") -> Facts:
+        """The facts of a resolved anatomy."""
+        return cls(
+            anatomy.n_layers, anatomy.n_heads, anatomy.d_model, anatomy.kind_of_layer, anatomy.window_of_layer,
+            anatomy.family.causal, anatomy.parallel, anatomy.family.post_norm, anatomy.has_unembedding(), units, seed, model,
+        )  # fmt: skip
+
+
+@runtime_checkable
+class Analysis(Protocol):
+    """One question. A frozen dataclass whose fields are its parameters.
+
+    `needs` raises Refused with the reason where the question makes no sense for a model. `observe` says what one shard
+    contributes; it is called for the clean pass and for each sweep that the analysis asked for. `conclude` turns the
+    total into findings and needs no model, so it can be done again from stored tallies.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def needs(self, anatomy: Anatomy) -> Needs: ...
+
+    def observe(self, model: Model, batch: Batch, seen: View, given: Mapping[str, Result]) -> Tally: ...
+
+    def conclude(self, total: Tally, facts: Facts) -> Findings: ...
+
+
+def parameters(analysis: Analysis) -> dict[str, Any]:
+    """The parameters an analysis was made with, defaults included, as JSON values."""
+    return {f.name: _plain(getattr(analysis, f.name)) for f in fields(analysis)}
+
+
+def _plain(value: object) -> object:
+    return [_plain(v) for v in value] if isinstance(value, tuple | list) else value
+
+
+def waves(needs: Mapping[str, Needs]) -> list[tuple[str, ...]]:
+    """Names in waves: an analysis comes after everything in its `after`.
+
+    Raises:
+        BadInput: when analyses wait for each other or for one that is not among them.
+    """
+    left, done, found = dict(needs), set[str](), []
+    while left:
+        ready = tuple(name for name in left if set(left[name].after) <= done)
+        if not ready:
+            waiting = {name: sorted(set(n.after) - done) for name, n in left.items()}
+            raise BadInput(f"analyses wait for what never comes: {waiting}")
+        found.append(ready)
+        done.update(ready)
+        left = {name: n for name, n in left.items() if name not in ready}
+    return found
+
+
+def united(needs: Iterable[Needs]) -> Needs:
+    """The union of several needs."""
+    total = Needs()
+    for each in needs:
+        total = total | each
+    return total

@@ -1,0 +1,149 @@
+"""A view: what one shard showed. Streams, one shared decode, attention rows, effects of counterfactuals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from depthscope.anatomy.site import Site
+from depthscope.engine.needs import Needs, SweepNeed
+from depthscope.engine.shard import Shard, hashed
+from depthscope.errors import BadInput
+from depthscope.measures.residual import sink_mask
+from depthscope.runtime.head import Decode, Trace
+from depthscope.runtime.run import Seen
+from depthscope.runtime.sweep import Effects, next_ids, skip_variants, sweep
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The shared decode of one shard.
+
+    Args:
+        trace: reductions, [state, item]. rows, positions: where each item is. units: its unit.
+        targets: next token ids; has_target is False where there is none (encoders, last position).
+        key: uint64 keys for Rows.
+    """
+
+    trace: Trace
+    rows: Int[Tensor, " item"]
+    positions: Int[Tensor, " item"]
+    units: tuple[str, ...]
+    targets: Int[Tensor, " item"]
+    has_target: Bool[Tensor, " item"]
+
+
+@dataclass(frozen=True)
+class View(Mapping[Site, Tensor]):
+    """What an analysis may look at in one shard.
+
+    `view["L3.attn_out"]` is a tensor [row token d_model]; `view.decoded` the shared decode; `view.effects` the shared
+    staircase of this shard's sweep; `view.pattern(layer)` attention rows at `view.queries`; `view.sinks` the positions
+    that statistics leave out or report apart.
+    """
+
+    seen: Seen
+    needs: Needs
+    shard: Shard
+    seed: int
+
+    def __getitem__(self, site: Site | str) -> Tensor:
+        return self.seen[site]
+
+    def __iter__(self) -> Iterator[Site]:
+        return iter(self.seen)
+
+    def __len__(self) -> int:
+        return len(self.seen)
+
+    @property
+    def sweep(self) -> SweepNeed | None:
+        """The staircase of this shard; None in a capture."""
+        return self.shard.sweep
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The independent unit of each row."""
+        return self.seen.batch.documents
+
+    @cached_property
+    def states(self) -> Float[Tensor, "state row token d_model"]:
+        """All states, upcast to float32 or more."""
+        states = self.seen.states()
+        return states.to(torch.promote_types(states.dtype, torch.float32))
+
+    @cached_property
+    def norms(self) -> Float[Tensor, "state row token"]:
+        """Norm of every state at every position; padded positions are NaN."""
+        norms = torch.linalg.vector_norm(self.states, dim=-1)
+        return torch.where(self.seen.batch.mask, norms, torch.nan)
+
+    @cached_property
+    def sinks(self) -> Bool[Tensor, "row token"]:
+        """Position 0 and every position whose norm exceeds 4 times the median of its row at some state from 1 on."""
+        return sink_mask(self.norms.transpose(0, 1))
+
+    @cached_property
+    def plain(self) -> Bool[Tensor, "row token"]:
+        """Real positions that are no sinks."""
+        return self.seen.batch.mask & ~self.sinks
+
+    @cached_property
+    def queries(self) -> Int[Tensor, " query"]:
+        """Positions whose attention rows were kept."""
+        return queries(self.seen.batch.length, self.needs.every_query)
+
+    def pattern(self, layer: int) -> Float[Tensor, "row head query key"]:
+        """Attention rows of one layer at `queries`; consume them layer by layer."""
+        return self.seen.pattern(layer)
+
+    @cached_property
+    def decoded(self) -> Decoded:
+        """The one decode that all analyses share: the planned positions with the union of what is wanted."""
+        if not self.needs.decode:
+            raise BadInput("no analysis of this wave declared a decode in its needs")
+        pairs = torch.tensor(self.shard.positions, dtype=torch.long).reshape(-1, 2)
+        return self.decode(pairs, self.needs.decode)
+
+    def decode(self, pairs: Int[Tensor, "item 2"], wanted: Decode) -> Decoded:
+        """Decode all states at some (row, position) pairs; for a handful of positions beyond the shared ones."""
+        rows, positions = pairs[:, 0], pairs[:, 1]
+        states = self.states[:, rows, positions]
+        targets, has_target = next_ids(self.seen, pairs)
+        if not self.seen.model.anatomy.family.causal:
+            has_target = torch.zeros_like(has_target)
+        trace = self.seen.model.head.decode(states, states[-1], wanted, targets)
+        return Decoded(
+            trace, rows, positions, tuple(self.units[r] for r in rows.tolist()), targets, has_target
+        )
+
+    def keys(self, rows: Tensor, positions: Tensor) -> object:
+        """Sampling keys (uint64 numpy array) of some positions of this shard."""
+        windows = torch.tensor(self.shard.windows)[rows.cpu()]
+        return hashed(windows.numpy(), positions.cpu().numpy(), self.seed)
+
+    @cached_property
+    def effects(self) -> Effects:
+        """The shared staircase of this shard."""
+        need = self.shard.sweep
+        if need is None:
+            raise BadInput("this shard is a capture; effects belong to the shards of a sweep")
+        variants = skip_variants(self.seen.model.anatomy, need.sublayers)
+        wanted = set(need.layers) or set(range(self.seen.model.anatomy.n_layers))
+        chosen = [v for v in variants if v.start() in wanted]
+        return sweep(self.seen, chosen, edited_positions(self, need), self.plain)
+
+
+def edited_positions(view: View, need: SweepNeed) -> Bool[Tensor, "row token"]:
+    """Where a sweep's edits apply: everywhere, or everywhere but at sinks."""
+    return view.plain if need.protect == "sinks" else view.seen.batch.mask
+
+
+def queries(length: int, every: int) -> Int[Tensor, " query"]:
+    """Every n-th position from 1 on; none for n = 0."""
+    return torch.arange(1, length, every) if every else torch.arange(0)
