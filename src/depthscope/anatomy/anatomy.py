@@ -1,4 +1,4 @@
-"""Anatomy: a family resolved on one loaded network. Sizes, the modules of each site, norm, unembedding, caps and scales."""
+"""Anatomy: a family resolved on one loaded network: sizes, the modules of each site, norm, unembedding, scales."""
 
 from __future__ import annotations
 
@@ -27,9 +27,8 @@ class Sublayer:
     proj: nn.Module | None
 
     def projected(self) -> nn.Module:
-        """The module whose output is the sum over heads: the sublayer, or its write if the projection is outside."""
-        inside = any(module is self.proj for module in self.module.modules())
-        return self.module if inside else self.write
+        """The module whose output is the sum over heads: the sublayer, or the projection where that is the write."""
+        return self.write if self.write is self.proj else self.module
 
 
 @dataclass(frozen=True)
@@ -97,6 +96,12 @@ class Anatomy:
     def attention_layers(self) -> tuple[int, ...]:
         """Layers that have softmax attention heads."""
         return tuple(layer.index for layer in self.layers if layer.attn is not None)
+
+    def write_parts(self) -> tuple[str, ...]:
+        """Parts that some layer adds to the stream: any of attn_out, ssm_out, mlp_out."""
+        every = [part for layer in self.layers for part, _ in layer.mixers()]
+        every += ["mlp_out" for layer in self.layers if layer.mlp]
+        return tuple(dict.fromkeys(every))
 
     def states(self) -> tuple[Site, ...]:
         """The L+1 states: the input of block 0, then the output of each block, before the final norm."""

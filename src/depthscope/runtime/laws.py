@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from depthscope.anatomy.anatomy import Layer, walk
+from depthscope.anatomy.anatomy import Layer, base_model, walk
 from depthscope.anatomy.site import Site
 from depthscope.errors import Refused
 from depthscope.runtime import edits
@@ -37,7 +37,7 @@ class Errors:
     @classmethod
     def between(cls, found: Tensor, expected: Tensor, rounded: bool = False) -> Errors:
         """‖found - expected‖ / ‖expected‖ over the last axis, in float64."""
-        a, b = found.double(), expected.double()
+        a, b = found.detach().double(), expected.detach().double()
         scale = torch.linalg.vector_norm(b, dim=-1).clamp_min(1e-12)
         return cls((torch.linalg.vector_norm(a - b, dim=-1) / scale).flatten().cpu(), rounded)
 
@@ -53,7 +53,8 @@ Law = Callable[[Model, Batch], Errors]
 def additive(model: Model, batch: Batch) -> Errors:
     """resid_pre + mixer write (+ mlp write) = resid_post, and each block's output is the next block's input.
 
-    Sums are rounded as the model rounds them. With post-norm blocks each add is followed by the named norm.
+    Sums are rounded as the model rounds them. With post-norm blocks each add is followed by the named norm. The MLP of
+    a parallel block must not depend on its mixer's write, that of any other block must.
     """
     reads = ["L*.resid_post", *(f"L{x.index}.resid_pre" for x in model.anatomy.layers)]
     reads += [f"L{x.index}.{part}" for x in model.anatomy.layers for part in _writes(x)]
@@ -66,7 +67,21 @@ def additive(model: Model, batch: Batch) -> Errors:
         Errors.between(seen[Site(k + 1, "resid_pre")], seen[Site(k, "resid_post")], True)
         for k in range(model.anatomy.n_layers - 1)
     ]
-    return Errors.joined(parts)
+    return Errors.joined([*parts, *_order_of_sublayers(model, batch, seen)])
+
+
+def _order_of_sublayers(model: Model, batch: Batch, clean: Seen) -> Iterator[Errors]:
+    """The first block with a mixer and an MLP, its mixer silenced: the MLP's write moves unless blocks are parallel."""
+    layer = next((x for x in model.anatomy.layers if x.mlp and x.mixers()), None)
+    if layer is None:
+        return
+    site = Site(layer.index, "mlp_out")
+    silent = [edits.zero(f"L{layer.index}.{part}") for part, _ in layer.mixers()]
+    moved = run(model, batch, read=[site], edit=silent)[site]
+    if model.anatomy.parallel:
+        yield Errors.between(moved, clean[site], True)
+    else:
+        yield Errors((moved == clean[site]).all().double()[None].cpu(), True)
 
 
 def _writes(layer: Layer) -> list[str]:
@@ -96,12 +111,17 @@ def _norm(layer: Layer, path: str | None) -> nn.Module:
 
 
 def decoding(model: Model, batch: Batch) -> Errors:
-    """head(resid_post of the last layer) = the model's own logits."""
-    if not model.anatomy.has_unembedding():
-        raise NotApplicable("the model has no unembedding")
+    """head(resid_post of the last layer) = the model's own logits.
+
+    Without an unembedding: final_norm(resid_post of the last layer) = the model's own last hidden state.
+    """
     last = Site(model.anatomy.n_layers - 1, "resid_post")
     seen = run(model, batch, read=[last])
     with torch.no_grad():
+        if not model.anatomy.has_unembedding():
+            own = base_model(model.net)(**batch.to(model.device).inputs, **quiet(model)).last_hidden_state
+            norm = model.anatomy.final_norm
+            return Errors.between(seen[last] if norm is None else norm(seen[last]), own)
         logits = model.net(**batch.to(model.device).inputs, **quiet(model)).logits
     return Errors.between(model.head.logits(seen[last]), logits)
 

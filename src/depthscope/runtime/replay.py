@@ -7,6 +7,7 @@ were recorded: tensors whose first axis is the batch are repeated.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ from depthscope.runtime.hooks import Tap, hooked, put_stream, tensor_of
 from depthscope.runtime.model import Model
 from depthscope.runtime.run import Call, Seen
 from depthscope.runtime.wiring import taps
+
+_CARRIED = ("past_key_values", "past_key_value", "layer_past", "cache_params", "state")
+"""Names under which blocks of transformers receive what an earlier call left."""
 
 Step = int | tuple[int, ...]
 """One step of an order: a layer, or layers that get the same input and whose outputs are averaged."""
@@ -89,30 +93,41 @@ def expanded(seen: Seen, layer: int, rows: int) -> Call:
     if layer not in seen.calls:
         raise Refused(f"layer {layer} was not recorded; make the pass with record=True")
     args, kwargs = seen.calls[layer]
+    names = list(inspect.signature(seen.model.anatomy.layers[layer].block.forward).parameters)
+    names += [f"argument {k}" for k in range(len(names), len(args))]
+    _refuse_cache(seen.model, {**dict(zip(names, args, strict=False)), **kwargs})
     batch = seen.batch.rows
     if rows % batch:
         raise BadInput(f"a replay needs a multiple of the recorded {batch} rows, got {rows}")
     axes = seen.model.anatomy.family.batch_axis
     fresh = {
-        name: _repeated(value, batch, rows // batch, axes.get(name, 0), name, seen.model)
-        for name, value in kwargs.items()
+        name: _repeated(value, batch, rows // batch, axes.get(name, 0)) for name, value in kwargs.items()
     }
     return tuple(
-        _repeated(value, batch, rows // batch, 0, f"argument {k}", seen.model) for k, value in enumerate(args)
+        _repeated(value, batch, rows // batch, axes.get(name, 0))
+        for name, value in zip(names, args, strict=False)
     ), fresh
 
 
-def _repeated(value: Any, batch: int, times: int, axis: int, name: str, model: Model) -> Any:  # noqa: ANN401
+def _refuse_cache(model: Model, given: Mapping[str, Any]) -> None:
+    """A block that goes on from an earlier call would give other numbers at each replay."""
+    held = next((name for name in _CARRIED if given.get(name) is not None), None)
+    held = held or next((n for n, v in given.items() if type(v).__name__.endswith("Cache")), None)
+    held = held or ("use_cache" if given.get("use_cache") else None)
+    if held:
+        raise Refused(
+            f"{model.anatomy.name} called a block with {held!r} ({type(given[held]).__name__}); a pass with a cache "
+            "cannot be replayed, record it with run(..., record=True)"
+        )
+
+
+def _repeated(value: Any, batch: int, times: int, axis: int) -> Any:  # noqa: ANN401
     if isinstance(value, Tensor):
         if times == 1 or value.dim() < 2 or value.shape[axis] != batch:
             return value
         return value.repeat(*(times if k == axis else 1 for k in range(value.dim())))
     if isinstance(value, tuple | list):
-        return type(value)(_repeated(v, batch, times, axis, name, model) for v in value)
+        return type(value)(_repeated(v, batch, times, axis) for v in value)
     if isinstance(value, Mapping):
-        return {k: _repeated(v, batch, times, axis, name, model) for k, v in value.items()}
-    if hasattr(value, "get_seq_length") or type(value).__name__.endswith("Cache"):
-        raise Refused(
-            f"{model.anatomy.name} passed a {type(value).__name__} as {name!r}; a pass with a cache cannot be replayed"
-        )
+        return {k: _repeated(v, batch, times, axis) for k, v in value.items()}
     return value

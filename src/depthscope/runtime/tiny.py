@@ -49,17 +49,24 @@ class PlainTokenizer:
         return [self.decode(int(i)) for i in ids]
 
 
-def tiny(name: str, dtype: torch.dtype = torch.float64, seed: int = 0, **changes: Any) -> Model:  # noqa: ANN401
+def tiny(
+    name: str,
+    dtype: torch.dtype = torch.float64,
+    seed: int = 0,
+    config_class: str = "",
+    **changes: Any,
+) -> Model:
     """A tiny random model of a family, its weights spread enough that layers matter.
 
     Args:
         name: a family's name. changes: configuration values that replace the family's own.
+        config_class: another configuration class of transformers that the family serves, such as "MistralConfig".
 
     Raises:
         UnknownName: for a family that does not exist.
     """
     family: Family = FAMILIES[name]
-    config = getattr(transformers, family.config_class)(**{**family.tiny, **changes})
+    config = getattr(transformers, config_class or family.config_class)(**{**family.tiny, **changes})
     torch.manual_seed(seed)
     auto = getattr(transformers, _AUTO[family.head_class])
     net = auto.from_config(config).eval()
@@ -69,7 +76,13 @@ def tiny(name: str, dtype: torch.dtype = torch.float64, seed: int = 0, **changes
         net,
         family,
         name,
-        recipe={"tiny": name, "seed": seed, "dtype": str(dtype).removeprefix("torch."), **changes},
+        recipe={
+            "tiny": name,
+            "seed": seed,
+            "dtype": str(dtype).removeprefix("torch."),
+            "config_class": config_class,
+            **changes,
+        },
     )
 
 

@@ -6,7 +6,7 @@ output is added to the mixer's input only. So the mixer's write is the only writ
 
 from depthscope.anatomy.family import Family
 
-_REASON = "its attention is in a transformer that several layers share; it feeds the mixer and writes nothing to the stream"
+_REASON = "its attention is in a shared transformer that feeds the mixer and writes nothing to the stream"
 
 FAMILY = Family(
     model_types=("zamba2",),
