@@ -1,0 +1,24 @@
+"""How much the loss rises when a layer, or one of its sublayers, is skipped."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from depthscope.plots import Spec, dashed, described, finish, lines, present
+from depthscope.results.result import Result
+
+SUITS = ("layer_skip",)
+READS = ("loss_increase",)
+TITLE = "Loss added by skipping a layer"
+FIRST = ("block", "attention", "mlp")
+
+
+def plot(result: Result) -> Spec:
+    """Rise of the cross-entropy, by layer: whole block, sublayers, and the noise floor dashed."""
+    found = present(result, READS)["loss_increase"]
+    parts = sorted(np.asarray(found.axes["sublayer"]).tolist(), key=(*FIRST, *found.axes["sublayer"]).index)
+    series = {name: found.select(sublayer=name) for name in parts}
+    drawn = lines(series, "layer", "loss increase")
+    if "noise_floor" in result.findings.measurements:
+        drawn += dashed(3 * result["noise_floor"].scalar(), "three times the noise floor")
+    return finish(drawn, TITLE, described(series, "layer"))

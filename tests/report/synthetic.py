@@ -1,0 +1,332 @@
+"""A made-up but plausible run of a model with 12 layers of 8 heads: all six analyses, without any model.
+
+Every curve has a planted shape, so that verdicts and pages can be tested: predictions settle late, layer 6
+costs least loss when skipped, layer 1 writes a sink, prompt entropy is highest at state 4. Some tokens are
+hostile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from depthscope.results.measurement import Measurement, Table
+from depthscope.results.result import Findings, Result, Text
+from depthscope.store.run import Run, RunFolder, open_run
+
+L, H, DOCUMENTS = 12, 8, 24
+STATES, LAYERS = np.arange(L + 1), np.arange(L)
+DEPTH = STATES / L
+HOSTILE = ("</script><img src=x onerror=alert(1)>", "<!--", "\u202eevil", "\u2028", "\x00\x1b[31m", "&amp;")
+WORDS = ("The", " house", " by", " the", " sea", " was", " quiet", ",", " and", " nobody", "\n", " 家")
+MODES = ("wei", "wei_no_first", "wei_no_massive", "uncentred")
+
+TEXTS = {
+    "logit_lens": Text(
+        "What each state already predicts",
+        "If the model had to answer after k layers, what would it say, and how far off is that?",
+        "Each state is taken through the model's own final norm and unembedding.",
+        "Low divergence means that the state already holds the final prediction in the output space.",
+        "Early states may hold the answer in a form that this lens cannot read: high proves no absence.",
+        "nostalgebraist 2020; Belrose et al. 2023, arXiv:2303.08112, section 2",
+    ),
+    "settle_depth": Text(
+        "Where predictions settle",
+        "After how many layers does the top-1 token stop changing?",
+        "The first state from which on the top-1 equals the final one.",
+        "Mass at late states means that the model keeps deciding until the end.",
+        "First onset counts lucky hits; stable onset does not.",
+        "Belrose et al. 2023, arXiv:2303.08112; Schuster et al. 2022, arXiv:2207.07061",
+    ),
+    "residual_contribution": Text(
+        "What each sublayer writes",
+        "How large is each write against the stream, and does it strengthen or turn it?",
+        "Norm of the write over norm of the stream it is added to, and their cosine.",
+        "Small relative norm late in the model means refinement.",
+        "A small write may matter: size is not effect.",
+        "Csordás et al. 2025, arXiv:2505.13898, section 3",
+    ),
+    "layer_skip": Text(
+        "What skipping a layer costs",
+        "Which layers does the model need for its output, and which later layers depend on them?",
+        "The forward pass is replayed with the layer's write left out.",
+        "Tall marks are layers whose absence raises the loss.",
+        "Loss over text is not ability: verify by generation before removing anything.",
+        "Csordás et al. 2025, arXiv:2505.13898, section 4; Men et al. 2024, arXiv:2403.03853",
+    ),
+    "representation_profile": Text(
+        "How rich each state is",
+        "How many directions does a prompt use at each depth?",
+        "Spectral entropy of the prompt's Gram matrix, and three companions.",
+        "High prompt entropy means that tokens keep apart.",
+        "One massive token turns the spectrum: compare the modes.",
+        "Skean et al. 2025, arXiv:2502.02013",
+    ),
+    "head_patterns": Text(
+        "What each head looks at",
+        "Does a head look at the previous token, the first, itself, or widely?",
+        "Means of attention rows over queries from 1 on.",
+        "Bright cells are heads that do mostly this.",
+        "A pattern is not a function: test it by ablation.",
+        "Clark et al. 2019, arXiv:1906.04341",
+    ),
+    "corpus_statistics": Text(
+        "What the stream looks like over the corpus",
+        "How large are states, and where are the sinks?",
+        "Norm quantiles and massive activations.",
+        "One layer that writes a sink stands out.",
+        "Means over positions hide the sink.",
+        "Sun et al. 2024, arXiv:2402.17762",
+    ),
+}
+
+
+def measurement(
+    name: str,
+    axes: Mapping[str, Any],
+    value: Any,
+    unit: str = "1",
+    spread: float = 0.05,
+    n: int = DOCUMENTS,
+    **more: str,
+) -> Measurement:
+    """A measurement with an interval of relative half width `spread` and n documents."""
+    value = np.asarray(value, dtype=np.float64)
+    half = np.abs(value) * spread
+    labels = {axis: np.asarray(names) for axis, names in axes.items()}
+    counts = {"n": np.full(value.shape, n), "n_items": np.full(value.shape, 85 * n)}
+    low, high = np.asarray(value - half), np.asarray(value + half)
+    return Measurement(name, labels, value, unit, low, high, **counts, **more)
+
+
+def result(analysis: str, found: list[Measurement], notes: tuple[str, ...] = (), **examples: Table) -> Result:
+    findings = Findings({m.name: m for m in found}, examples, {}, notes)
+    provenance = {"positions": 2048, "documents": DOCUMENTS, "lens": "logit"}
+    return Result(analysis, {"k": 5}, findings, TEXTS[analysis], provenance)
+
+
+def strips(tokens: tuple[str, ...] = (*WORDS[:6], *HOSTILE)) -> Table:
+    """One strip of tokens; the last three states already hold the final prediction."""
+    rows: list[tuple[Any, ...]] = []
+    vocabulary = (*WORDS, *HOSTILE)
+    for position, token in enumerate(tokens):
+        for state in STATES:
+            for k in range(1, 6):
+                shift = k - 1 + (0 if state >= L - 2 else int(L - state))
+                guess = vocabulary[(position + 1 + shift) % len(vocabulary)]
+                probability = float(0.02 + 0.9 * DEPTH[state] ** 2) / k**1.5
+                target = tokens[(position + 1) % len(tokens)]
+                rows.append((0, "prose/sea.txt", position, token, target, int(state), k, guess, probability))
+    names = ("strip", "document", "position", "token", "target", "state", "k", "prediction", "probability")
+    columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+    text = ("document", "token", "target", "prediction")
+    return Table(
+        {n: np.array(v, dtype=object if n in text else None) for n, v in columns.items()}, "top-5 by state"
+    )
+
+
+def logit_lens() -> Result:
+    by = {"state": STATES}
+    kl = 11 * (1 - DEPTH) ** 1.6
+    found = [
+        measurement("kl_to_final", by, kl, "nats"),
+        measurement("reverse_kl_to_final", by, 0.8 * kl, "nats"),
+        measurement("cross_entropy", by, 3.1 + kl, "nats"),
+        measurement("entropy", by, 2.9 + 4 * DEPTH * (1 - DEPTH), "nats"),
+        measurement("top1_agreement", by, DEPTH**2.5, "probability"),
+        measurement("top5_overlap", by, DEPTH**2.0, "probability"),
+        measurement("median_rank", by, np.round(1 + 20_000 * (1 - DEPTH) ** 4)),
+    ]
+    return result("logit_lens", found, ("2,048 positions chosen by hash.",), strips=strips())
+
+
+def settle_depth(
+    median: tuple[float, float, float] = (9.0, 8.5, 9.5), flips: tuple[float, float] = (0.9, 0.05)
+) -> Result:
+    share = np.exp(-0.5 * ((STATES - 9) / 2.0) ** 2)
+    share /= share.sum()
+    middle, low, high = (np.array(v) for v in median)
+    found = [
+        measurement("first", {}, 7.2),
+        measurement("stable", {}, 8.8),
+        measurement("persistent", {}, 8.1),
+        Measurement("stable_median", {}, middle, "1", low, high, np.array(DOCUMENTS), np.array(2048)),
+        measurement("stable_censored", {}, 0.0, "probability"),
+        measurement("stable_histogram", {"state": STATES}, share, "probability"),
+        measurement("first_histogram", {"state": STATES}, np.roll(share, -2), "probability"),
+        measurement("persistent_histogram", {"state": STATES}, np.roll(share, -1), "probability"),
+        measurement(
+            "flip_rate", {"state": STATES}, flips[0] + (0 - flips[0]) * DEPTH**4, "probability", flips[1]
+        ),
+    ]
+    return result("settle_depth", found)
+
+
+def residual_contribution() -> Result:
+    falling = 0.15 + 0.9 * np.exp(-LAYERS / 2.5)
+    found = [
+        measurement(f"{part}_relative_norm", {"layer": LAYERS}, size * falling)
+        for part, size in (("attention", 0.6), ("mlp", 0.9), ("block", 1.2))
+    ]
+    found += [
+        measurement(f"{part}_cosine", {"layer": LAYERS}, shift + 0.25 * np.cos(LAYERS / 3))
+        for part, shift in (("attention", -0.1), ("mlp", 0.1), ("block", 0.05))
+    ]
+    return result("residual_contribution", found)
+
+
+def layer_skip(spread: float = 0.05, n: int = DOCUMENTS) -> Result:
+    loss = 0.05 + 0.02 * np.abs(LAYERS - 6.0)
+    loss[[0, 1, L - 1]] = (6.5, 0.0, 2.2)
+    parts, size = ("attention", "block", "mlp"), np.array([0.4, 1.0, 0.7])
+    by = {"layer": LAYERS, "sublayer": parts}
+    apart = LAYERS[None] - LAYERS[:, None]
+    later = np.where(apart > 0, loss[:, None] / np.maximum(apart, 1), np.nan)
+    found = [
+        measurement("output_kl", by, 0.8 * loss[:, None] * size, "nats", spread, n),
+        measurement("loss_increase", by, loss[:, None] * size, "nats", spread, n),
+        measurement(
+            "effect_on_later",
+            {"layer": LAYERS, "later_layer": LAYERS},
+            later,
+            missing="only later layers can change",
+        ),
+        measurement("noise_floor", {}, 0.0004, "nats"),
+    ]
+    return result("layer_skip", found)
+
+
+def representation_profile(spread: float = 0.01, peak: float = 4.0) -> Result:
+    hill = 0.55 + 0.3 * np.exp(-0.5 * ((STATES - peak) / 2.5) ** 2)
+    grid = hill[:, None] - np.array([0.12, 0.05, 0.0, 0.2])
+    by = {"state": STATES, "mode": MODES}
+    found = [
+        measurement("prompt_entropy", by, grid, "1", spread),
+        measurement("effective_rank", by, 90 * grid**2, "1", spread),
+        measurement("curvature", by, 2.2 - 0.6 * grid, "radians", spread),
+        measurement("anisotropy", by, 1 - grid, "1", spread),
+    ]
+    return result("representation_profile", found)
+
+
+def head_patterns(layers: int = L, heads: int = H) -> Result:
+    chance = np.random.default_rng(0)
+    by = {"layer": np.arange(layers), "head": np.arange(heads)}
+    found: list[Measurement] = []
+    for name in ("entropy", "entropy_norm", "distance", "previous", "first", "self", "local_8", "local_32"):
+        value = chance.beta(1.2, 4, (layers, heads)) * (40 if name == "distance" else 1)
+        value[3] = np.nan
+        unit = {"entropy": "nats", "distance": "tokens", "entropy_norm": "1"}.get(name, "probability")
+        found.append(measurement(name, by, value, unit, missing="layer 3 has no attention heads"))
+    return result("head_patterns", found, ("Layer 3 is a state-space layer.",))
+
+
+def corpus_statistics(writer: int | None = 1) -> Result:
+    norm = 50 + 100 * DEPTH
+    sink = np.array([float(layer == writer) for layer in LAYERS])
+    found = [
+        measurement("norm_median", {"state": STATES}, norm),
+        measurement("norm_max", {"state": STATES}, norm * np.where(STATES > 1, 160, 2)),
+        measurement("sink_writer", {"layer": LAYERS}, sink),
+    ]
+    return result("corpus_statistics", found)
+
+
+def results() -> dict[str, Result]:
+    made = (
+        logit_lens,
+        settle_depth,
+        residual_contribution,
+        layer_skip,
+        representation_profile,
+        head_patterns,
+        corpus_statistics,
+    )
+    return {one.analysis: one for one in (make() for make in made)}
+
+
+def manifest() -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "depthscope": "0.1.0",
+        "model": {
+            "name": "synthetic-12x8",
+            "revision": "1f3c2d9",
+            "weights_hash": "b3c5a8f04d1e92775566aabbccddeeff",
+            "family": "llama",
+            "dtype": "float32",
+            "device": "cpu",
+            "attention": "sdpa",
+            "n_layers": L,
+            "n_heads": H,
+            "n_kv_heads": 4,
+            "d_model": 512,
+            "d_vocab": 32_000,
+            "parameters": 85_123_456,
+        },
+        "verification": [
+            {
+                "law": "writes add up to the stream",
+                "status": "holds",
+                "worst": 3.1e-6,
+                "tolerance": 5e-5,
+                "reason": "",
+            },
+            {
+                "law": "the head gives the model's own logits",
+                "status": "holds",
+                "worst": 0,
+                "tolerance": 5e-5,
+                "reason": "",
+            },
+            {
+                "law": "left padding changes nothing",
+                "status": "refused",
+                "worst": None,
+                "tolerance": None,
+                "reason": "the family does not declare left padding",
+            },
+            {
+                "law": "heads add up to the write",
+                "status": "not applicable",
+                "worst": None,
+                "tolerance": None,
+                "reason": "layer 3 has no heads",
+            },
+        ],
+        "analyses": {name: {"k": 5} for name in TEXTS if name != "corpus_statistics"},
+        "command": "depthscope run synthetic-12x8 --dtype float32 --seed 0 --out runs/demo",
+        "seed": 0,
+        "data": {
+            "source": "packaged sample",
+            "hash": "5a5a5a5a5a5a5a5a",
+            "documents": DOCUMENTS,
+            "windows": 64,
+            "tokens": 8_192,
+            "bos": "auto: none added",
+            "sample": {
+                "lens_positions": 2048,
+                "skip_tokens": 1024,
+                "skip_documents": 8,
+                "sublayer_tokens": 256,
+            },
+        },
+        "versions": {"torch": "2.13.0", "transformers": "5.23.0", "numpy": "2.4.6"},
+        "threads": 2,
+        "kernel": "cpu",
+        "timings": {"load": 3.2, "capture": 61.0, "sweep": 140.5},
+        "non_finite": {"count": 0},
+        "complete": True,
+    }
+
+
+def write_run(path: Path, found: Mapping[str, Result] | None = None, **changed: Any) -> Run:
+    """Write the run at `path` and open it; `changed` replaces keys of the manifest."""
+    with RunFolder.create(path, manifest() | changed) as folder:
+        for one in (results() if found is None else found).values():
+            folder.write_result(one)
+        folder.write_inputs([0, 1], ["prose/sea.txt", "code/a.py"], [[1, 2, 3], [4, 5]])
+    return open_run(path)
