@@ -278,7 +278,7 @@ def manifest() -> dict[str, Any]:
             {
                 "law": "the head gives the model's own logits",
                 "status": "holds",
-                "worst": 0,
+                "worst": 0.0,
                 "tolerance": 5e-5,
                 "reason": "",
             },

@@ -104,7 +104,7 @@ def lines(series: Mapping[str, Measurement], axis: str, y: str) -> list[Spec]:
 
 
 def dashed(value: float, words: str) -> list[Spec]:
-    """A dashed line across the chart at a value, with `words` on hover; nothing where the value is missing."""
+    """A dashed line across the chart at a value, with `words` on hover; nothing for a missing value."""
     if not math.isfinite(value):
         return []
     mark = {"type": "rule", "opacity": 0.5, "strokeDash": [3, 3], "tooltip": words}

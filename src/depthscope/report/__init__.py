@@ -1,0 +1,1 @@
+"""Results -> one offline page. Nothing here imports torch, an analysis or the engine."""

@@ -1,0 +1,137 @@
+"""One section of the page per analysis. What cannot be drawn, section or chart, says so; the rest stands."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from depthscope.registry import PLOTS
+from depthscope.report.assets import as_json
+from depthscope.report.strips import Strip, strips_of
+from depthscope.report.tables import PageTable, tables_of
+from depthscope.results.measurement import Measurement
+from depthscope.results.result import Result
+from depthscope.store.run import Run
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One chart: title, second line, text alternative, specification as JSON; and the tables behind it."""
+
+    name: str
+    title: str
+    note: str = ""
+    description: str = ""
+    spec: str = ""
+    tables: tuple[PageTable, ...] = ()
+    broken: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page says about one analysis."""
+
+    name: str
+    title: str
+    text: Mapping[str, str]
+    charts: tuple[Chart, ...] = ()
+    strips: tuple[Strip, ...] = ()
+    strips_broken: str = ""
+    tables: tuple[PageTable, ...] = ()
+    notes: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+    broken: str = ""
+
+
+def section(run: Run, name: str) -> Section:
+    """The section of one analysis; never raises, a broken result gives a section that says what is wrong."""
+    try:
+        return _section(run, name, run[name])
+    except Exception as error:  # noqa: BLE001  (the promise of this function)
+        return Section(name, name.replace("_", " "), {}, broken=_reason(error))
+
+
+def _section(run: Run, name: str, result: Result) -> Section:
+    charts = tuple(_chart(plot, draw, result) for plot, draw in _plots_for(result))
+    drawn = {m for _, draw in _plots_for(result) for m in _about(draw, "READS", ())}
+    rest = {m: found for m, found in result.findings.measurements.items() if m not in drawn}
+    strips, strips_broken = _strips(result)
+    text = result.text
+    words = {
+        "Question": text.question,
+        "How to read": text.how_to_read,
+        "What can mislead": text.what_misleads,
+        "Method": text.method,
+        "Source": text.source,
+    }
+    return Section(
+        name,
+        text.title,
+        words,
+        charts,
+        strips,
+        strips_broken,
+        tuple(tables_of(rest)),
+        result.findings.notes,
+        _commands(run, name, result),
+    )
+
+
+def _plots_for(result: Result) -> list[tuple[str, Callable[[Result], dict[str, Any]]]]:
+    """The plots that suit the analysis, in the order in which it lists the measurements they read."""
+    order = list(result.findings.measurements)
+    suited = [(name, PLOTS[name]) for name in PLOTS]
+    suited = [(name, draw) for name, draw in suited if result.analysis in _about(draw, "SUITS", ())]
+
+    def place(entry: tuple[str, Callable[[Result], dict[str, Any]]]) -> int:
+        return min((order.index(m) for m in _about(entry[1], "READS", ()) if m in order), default=len(order))
+
+    return sorted(suited, key=place)
+
+
+def _chart(name: str, draw: Callable[[Result], dict[str, Any]], result: Result) -> Chart:
+    title = _about(draw, "TITLE", name)
+    try:
+        read: dict[str, Measurement] = {
+            m: result[m] for m in _about(draw, "READS", ()) if m in result.findings.measurements
+        }
+        spec = dict(draw(result))
+        heading = spec.pop("title", {})
+        return Chart(
+            name,
+            title,
+            heading.get("subtitle", "") if isinstance(heading, dict) else "",
+            spec.get("description", title),
+            as_json(spec),
+            tuple(tables_of(read)),
+        )
+    except Exception as error:  # noqa: BLE001  (one chart must not take the section with it)
+        return Chart(name, title, broken=_reason(error))
+
+
+def _strips(result: Result) -> tuple[tuple[Strip, ...], str]:
+    if "strips" not in result.findings.examples:
+        return (), ""
+    try:
+        return tuple(strips_of(result.findings.examples["strips"])), ""
+    except Exception as error:  # noqa: BLE001  (one table must not take the section with it)
+        return (), _reason(error)
+
+
+def _commands(run: Run, name: str, result: Result) -> tuple[str, ...]:
+    folder = shlex.quote(str(run.path))
+    first = next(iter(result.findings.measurements), "")
+    shown = [f"depthscope show {folder} {name}{f'/{first}' if first else ''} --format csv"]
+    made = run.manifest.get("command")
+    return (*shown, str(made)) if made else tuple(shown)
+
+
+def _about(draw: Callable[..., Any], constant: str, default: Any) -> Any:  # noqa: ANN401  (each constant has its type)
+    return getattr(sys.modules[draw.__module__], constant, default)
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,240 @@
+"""The verdict box: sentences in plain words, each from a rule: measurement, threshold, interval.
+
+A rule is a function of the results that can also say "not decided"; it never guesses past its interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from depthscope.results.measurement import Measurement
+from depthscope.results.result import Result
+
+Results = Mapping[str, Result]
+
+WIDE = 0.25
+"""An interval of the settle depth that spans more than this share of the depth decides nothing."""
+
+DOCUMENTS = 8
+"""Fewer independent documents than this decide nothing about layers."""
+
+LISTED = 6
+"""So many layers are named when several cannot be told apart."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One sentence of the verdict box.
+
+    Args:
+        topic: what it is about, as a short heading.
+        sentence: the finding in plain words; says so when nothing is decided.
+        decided: whether the rule could decide.
+        because: measurement, interval, threshold and n behind the sentence.
+    """
+
+    topic: str
+    sentence: str
+    decided: bool
+    because: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number with its interval (unbounded where there is none) and its count of units."""
+
+    value: float
+    low: float
+    high: float
+    n: int | None
+
+    @classmethod
+    def of(cls, found: Measurement, **labels: object) -> Cell:
+        """The cell of a measurement at one label of each axis."""
+        index = tuple(int(np.flatnonzero(np.asarray(v) == labels[axis])[0]) for axis, v in found.axes.items())
+        value = float(found.value[index])
+        low = np.nan if found.low is None else float(found.low[index])
+        high = np.nan if found.high is None else float(found.high[index])
+        low, high = (-np.inf if np.isnan(low) else low), (np.inf if np.isnan(high) else high)
+        return cls(value, low, high, None if found.n is None else int(found.n[index]))
+
+    def overlaps(self, other: Cell) -> bool:
+        """Whether the two intervals share a point."""
+        return self.low <= other.high and other.low <= self.high
+
+    def said(self, form: str = ".3g") -> str:
+        """Value, interval and n, as the reader sees them."""
+        units = "n is not stored" if self.n is None else f"n = {self.n:,}"
+        if np.isinf([self.low, self.high]).any():
+            return f"{self.value:{form}} (without an interval, {units})"
+        return f"{self.value:{form}} (95 % interval {self.low:{form}} to {self.high:{form}}, {units})"
+
+
+def settling(results: Results) -> Verdict:
+    """Where predictions settle: the median of the stable onset; not decided if its interval exceeds WIDE."""
+    topic = "Where predictions settle"
+    found = results["settle_depth"]
+    share = found["stable_histogram"]
+    states = np.asarray(share.axes["state"])
+    last = int(states.max())
+    median = Cell.of(found["stable_median"])
+    early = float(np.nansum(share.value[states < last / 2]))
+    because = (
+        f"settle_depth/stable_median is {median.said()} in states of {last}; it decides when the interval "
+        f"spans at most {WIDE:.0%} of the depth."
+    )
+    if not median.high - median.low <= WIDE * last:
+        return Verdict(topic, "Not decided: the interval of the settle depth is too wide.", False, because)
+    sentence = (
+        f"Half of the predictions have settled by state {median.value:g} of {last} "
+        f"({median.value / last:.0%} of the depth); {early:.0%} settle in the first half."
+    )
+    return Verdict(topic, sentence, True, because)
+
+
+def cheapest_layers(results: Results) -> Verdict:
+    """Which layers cost least when skipped; not decided if all are alike or n is below DOCUMENTS."""
+    topic = "Layers that cost least when skipped"
+    found = results["layer_skip"]["loss_increase"].select(sublayer="block")
+    kept = protected_layers(found, results)
+    named = ", ".join(f"layer {layer} ({reason})" for layer, reason in kept.items())
+    free = {int(a): Cell.of(found, layer=a) for a in found.axes["layer"] if int(a) not in kept}
+    free = {layer: cell for layer, cell in free.items() if np.isfinite(cell.value)}
+    if not free:
+        return Verdict(topic, "Not decided: every layer is protected.", False, f"Protected: {named}.")
+    best = min(free, key=lambda layer: free[layer].value)
+    cell = free[best]
+    because = f"layer_skip/loss_increase of layer {best} is {cell.said()} nats. Protected: {named}."
+    units = results["layer_skip"].provenance.get("units", "documents")
+    if units != "documents" or cell.n is None or cell.n < DOCUMENTS:
+        short = f"Not decided: at least {DOCUMENTS} independent documents are needed, found {cell.n} {units}."
+        return Verdict(topic, short, False, because)
+    others = [layer for layer in free if layer != best]
+    alike = [layer for layer in others if free[layer].overlaps(cell)]
+    if others and len(alike) == len(others):
+        return Verdict(topic, "Not decided: no layer can be told apart from all the others.", False, because)
+    floor = results["layer_skip"].findings.measurements.get("noise_floor")
+    noise = 0.0 if floor is None else 3 * floor.scalar()
+    return Verdict(topic, _cheapest(best, cell, alike, noise), True, because)
+
+
+def protected_layers(found: Measurement, results: Results) -> dict[int, str]:
+    """Layer -> why it is never proposed: first, last, or writes a sink (corpus_statistics)."""
+    layers = [int(layer) for layer in found.axes["layer"]]
+    kept = {min(layers): "first", max(layers): "last"}
+    if "corpus_statistics" in results:
+        measured = results["corpus_statistics"].findings.measurements
+        if "sink_writer" in measured:
+            writes = measured["sink_writer"]
+            sinks = np.asarray(writes.axes["layer"])[writes.value > 0]
+            kept |= {int(layer): "writes the sink" for layer in sinks if int(layer) not in kept}
+    return dict(sorted(kept.items()))
+
+
+def richest_state(results: Results) -> Verdict:
+    """Where the representation is richest: highest prompt entropy without massive tokens.
+
+    Not decided if its interval overlaps that of the best state of the other half, or if the effective rank is
+    highest in the other half.
+    """
+    topic = "Where the representation is richest"
+    found = results["representation_profile"]
+    entropy, mode = _without_massive(found["prompt_entropy"])
+    states = np.asarray(entropy.axes["state"])
+    last = int(states.max())
+    best, rival = _best_of_halves(entropy, last)
+    mine, theirs = Cell.of(entropy, state=best), Cell.of(entropy, state=rival)
+    because = (
+        f"representation_profile/prompt_entropy (mode {mode}) is {mine.said()} at state {best}; the best "
+        f"state of the other half is {rival} with {theirs.said()}."
+    )
+    if mine.overlaps(theirs):
+        return Verdict(topic, "Not decided: the best states of both halves overlap.", False, because)
+    if "effective_rank" in found.findings.measurements:
+        second = _best_of_halves(_without_massive(found["effective_rank"])[0], last)[0]
+        because += f" Effective rank is highest at state {second}."
+        if (second < last / 2) != (best < last / 2):
+            return Verdict(topic, "Not decided: entropy and rank disagree on the half.", False, because)
+    sentence = (
+        f"Prompts spread over most directions at state {best} of {last} ({best / last:.0%} of the depth), "
+        "massive tokens left out."
+    )
+    return Verdict(topic, sentence, True, because)
+
+
+def guess_and_refine(results: Results) -> Verdict:
+    """Whether early top-1 are mostly overturned: flip rate at a quarter of the depth against one half."""
+    topic = "Guess first, refine later"
+    found = results["settle_depth"]["flip_rate"]
+    states = np.asarray(found.axes["state"])
+    last = int(states.max())
+    quarter = int(states[np.abs(states - last / 4).argmin()])
+    cell = Cell.of(found, state=quarter)
+    because = (
+        f"settle_depth/flip_rate at state {quarter} of {last} is {cell.said()}; the threshold is one half."
+    )
+    if cell.low > 0.5:
+        word = "overturned: early layers guess, later layers refine"
+    elif cell.high < 0.5:
+        word = "kept: early layers already decide"
+    else:
+        return Verdict(
+            topic, "Not decided: about half of the early top-1 tokens are overturned.", False, because
+        )
+    return Verdict(
+        topic,
+        f"At a quarter of the depth, top-1 tokens are mostly {word} ({cell.value:.0%} change).",
+        True,
+        because,
+    )
+
+
+RULES: tuple[tuple[str, Callable[[Results], Verdict]], ...] = (
+    ("settle_depth", settling),
+    ("settle_depth", guess_and_refine),
+    ("layer_skip", cheapest_layers),
+    ("representation_profile", richest_state),
+)
+"""Which analysis a rule needs, and the rule; in the order of the box."""
+
+
+def verdicts(results: Results) -> list[Verdict]:
+    """All sentences that the results allow; a rule whose measurement is missing or broken says so."""
+    return [_tried(rule, results) for analysis, rule in RULES if analysis in results]
+
+
+def _tried(rule: Callable[[Results], Verdict], results: Results) -> Verdict:
+    topic = (rule.__doc__ or rule.__name__).partition(":")[0].partition(";")[0]
+    try:
+        return rule(results)
+    except Exception as error:  # noqa: BLE001  (one broken file must not take the page with it)
+        return Verdict(topic, "Not decided: a measurement is missing or cannot be read.", False, str(error))
+
+
+def _cheapest(best: int, cell: Cell, alike: list[int], noise: float) -> str:
+    named = ", ".join(str(layer) for layer in alike[:LISTED]) + (" and more" if len(alike) > LISTED else "")
+    several = (
+        f" {'Layers' if len(alike) > 1 else 'Layer'} {named} cannot be told apart from it." if alike else ""
+    )
+    loss = f"{cell.value:+.3g} nats of loss" if abs(cell.value) > noise else "no loss above the noise floor"
+    return (
+        f"Skipping layer {best} costs least: {loss}.{several} This is loss only, not verified by generation."
+    )
+
+
+def _without_massive(found: Measurement) -> tuple[Measurement, str]:
+    modes = [str(mode) for mode in found.axes["mode"]]
+    mode = next((mode for mode in modes if "no_massive" in mode), modes[0])
+    return found.select(mode=mode), mode
+
+
+def _best_of_halves(found: Measurement, last: int) -> tuple[int, int]:
+    """The state with the highest value, and the best state of the other half."""
+    states, value = np.asarray(found.axes["state"]), np.where(np.isnan(found.value), -np.inf, found.value)
+    early = states < last / 2
+    tops = [int(states[half][value[half].argmax()]) for half in (early, ~early)]
+    tops.sort(key=lambda state: float(value[states == state][0]), reverse=True)
+    return tops[0], tops[1]
