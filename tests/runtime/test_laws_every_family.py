@@ -75,6 +75,8 @@ SERVED = {
         {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 2},
     ),
     "smollm3": ("llama", "SmolLM3Config", {"no_rope_layers": [1, 1, 1, 0]}),
+    "olmo3": ("olmo2", "Olmo3Config", {"sliding_window": 5}),
+    "exaone4": ("olmo2", "Exaone4Config", {"sliding_window": 5, "sliding_window_pattern": 2}),
     "gpt_neox, sequential": ("gpt_neox", "", {"use_parallel_residual": False}),
     "gpt2, other scales": (
         "gpt2",

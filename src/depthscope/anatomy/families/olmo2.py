@@ -1,9 +1,9 @@
-"""OLMo 2: no norm before a sublayer, one after it; that norm's output is what is added."""
+"""OLMo 2, OLMo 3 and EXAONE 4: no norm before a sublayer, one after it; its output is what is added."""
 
 from depthscope.anatomy.family import Family
 
 FAMILY = Family(
-    model_types=("olmo2",),
+    model_types=("olmo2", "olmo3", "exaone4"),
     blocks="layers",
     attn=("self_attn",),
     attn_proj=("self_attn.o_proj",),
