@@ -1,4 +1,4 @@
-"""Anatomy: a family resolved on one loaded network: sizes, the modules of each site, norm, unembedding, scales."""
+"""Anatomy: a family resolved on one network: sizes, modules of each site, norm, unembedding, scales."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Sublayer:
     proj: nn.Module | None
 
     def projected(self) -> nn.Module:
-        """The module whose output is the sum over heads: the sublayer, or the projection where that is the write."""
+        """The module whose output sums the heads: the sublayer, or the projection where that is the write."""
         return self.write if self.write is self.proj else self.module
 
 
@@ -191,7 +191,7 @@ def resolve(net: nn.Module, family: Family, name: str, guessed: bool = False) ->
         )
     layers = tuple(_layer(k, block, family, config) for k, block in enumerate(_modules(blocks)))
     unembed = (
-        net.get_output_embeddings()
+        net.get_output_embeddings()  # pyright: ignore[reportCallIssue]
         if family.reads == "tokens" and hasattr(net, "get_output_embeddings")
         else None
     )
@@ -228,7 +228,7 @@ def base_model(net: nn.Module) -> nn.Module:
 
 def text_config(net: nn.Module) -> Any:  # noqa: ANN401  (a transformers configuration)
     """The configuration that holds the sizes, also where a multimodal one wraps it."""
-    config = net.config
+    config: Any = net.config
     return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 
@@ -307,11 +307,11 @@ def _window(index: int, config: object) -> int | None:
 def _in_features(proj: nn.Module) -> int:
     if hasattr(proj, "in_features"):
         return int(proj.in_features)  # pyright: ignore[reportArgumentType]
-    return int(proj.weight.shape[0])  # pyright: ignore[reportArgumentType]  (Conv1D stores (in, out))
+    return int(proj.weight.shape[0])  # pyright: ignore[reportArgumentType, reportIndexIssue]  (Conv1D stores (in, out))
 
 
 def _width_of_mlp(layers: tuple[Layer, ...], config: object) -> int:
-    """Width that the widest MLP's last projection receives; the config's word where none is named (experts)."""
+    """What the widest MLP's last projection receives; the config's word where none is named (experts)."""
     widths = [_in_features(x.mlp.proj) for x in layers if x.mlp is not None and x.mlp.proj is not None]
     if widths or not any(x.mlp for x in layers):
         return max(widths, default=0)

@@ -158,7 +158,7 @@ def attention_rows(model: Model, batch: Batch) -> Errors:
 
 
 def _rows_agree(layer: Layer, heads: Heads, weights: Tensor | None, batch: Batch) -> Iterator[Errors]:
-    rows = heads.rows()
+    rows = heads.rows().detach()
     if weights is not None:
         real = (
             batch.mask

@@ -13,7 +13,7 @@ FAMILY = Family(
     mlp_proj=("mlp.down_proj",),
     final_norm="norm",
     logit_cap="final_logit_softcapping",
-    # not left-padded: soft caps need eager attention, whose float32 softmax makes NaN of float64's least number
+    # not left-padded: soft caps need eager attention; its float32 softmax makes NaN of float64's minimum
     config_class="Gemma2Config",
     tiny={
         "vocab_size": 96,

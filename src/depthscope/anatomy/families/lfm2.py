@@ -1,4 +1,4 @@
-"""LFM 2: short gated convolutions, some blocks with attention instead; the final norm is called embedding_norm."""
+"""LFM 2: short gated convolutions, some blocks with attention; the final norm is called embedding_norm."""
 
 from depthscope.anatomy.family import Family
 

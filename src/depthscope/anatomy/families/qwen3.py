@@ -1,4 +1,4 @@
-"""Qwen 3: Llama's layout with norms on queries and keys, and a sliding window in the upper layers where asked."""
+"""Qwen 3: Llama's layout with norms on queries and keys, windows in the upper layers where asked."""
 
 from depthscope.anatomy.family import Family
 

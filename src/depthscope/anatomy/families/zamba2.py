@@ -1,7 +1,7 @@
 """Zamba 2: Mamba 2 blocks; some first add a shared transformer's output to what their mixer reads.
 
-The shared transformer (attention and MLP, one set of weights for several layers) never writes to the stream: its
-output is added to the mixer's input only. So the mixer's write is the only write of every block.
+The shared transformer (attention and MLP, one set of weights for several layers) never writes to the stream:
+its output is added to the mixer's input only. So the mixer's write is the only write of every block.
 """
 
 from depthscope.anatomy.family import Family
