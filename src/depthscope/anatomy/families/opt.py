@@ -1,7 +1,7 @@
 """OPT: learned positions, LayerNorm before each sublayer, the MLP's projections right in the block.
 
-The block flattens rows for its MLP; what is read there is put back into [row token width]. The 350M checkpoint
-norms after each add instead (`do_layer_norm_before` false): there law 1 is broken.
+The block flattens rows for its MLP; what is read there is put back into [row token width]. The 350M
+checkpoint norms after each add instead (`do_layer_norm_before` false): there law 1 is broken.
 """
 
 from depthscope.anatomy.family import Family
