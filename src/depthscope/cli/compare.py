@@ -1,0 +1,64 @@
+"""`depthscope compare RUN RUN...`: runs side by side by relative depth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from depthscope.report.compare import Comparison
+
+
+def command(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Two run folders or more; differences are to the first.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Also write an HTML page here.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Set runs side by side by relative depth, paired where they read the same text."""
+    from depthscope.cli.output import say_json
+    from depthscope.report.compare import compare, write_comparison
+    from depthscope.store.run import open_run
+
+    found = compare([open_run(run) for run in runs])
+    if out is not None:
+        write_comparison(found, out)
+    if as_json:
+        say_json(_as_data(found) | ({"page": str(out)} if out else {}))
+        return
+    _say(found)
+    if out is not None:
+        typer.echo(f"\n{out}")
+
+
+def _say(found: Comparison) -> None:
+    """Every measurement at five depths, then the single numbers."""
+    from depthscope.cli.output import say_table
+    from depthscope.report.compare import depth_table, scalar_table
+
+    typer.echo(found.pairing)
+    shown = [depth_table(found, one, step=5) for one in found.aligned.values()]
+    for table in [*shown, scalar_table(found)] if found.scalars else shown:
+        typer.echo(f"\n{table.caption}")
+        say_table(table.columns, table.rows)
+
+
+def _as_data(found: Comparison) -> dict[str, Any]:
+    from depthscope.report.compare import GRID
+
+    curves = {
+        name: {
+            "unit": one.unit,
+            "interval": one.interval,
+            "value": one.value.tolist(),
+            "difference": one.difference.tolist(),
+            "low": one.low.tolist(),
+            "high": one.high.tolist(),
+        }
+        for name, one in found.aligned.items()
+    }
+    whole = {"runs": list(found.runs), "pairing": found.pairing, "depth": GRID.tolist()}
+    return {**whole, "measurements": curves, "scalars": {k: list(v) for k, v in found.scalars.items()}}

@@ -1,0 +1,251 @@
+"""Runs side by side by relative depth: the same measurements on one grid, with differences to the first.
+
+States stand at s / L and layers at (layer + 1) / L, so models of different depth can be laid over each other;
+between two labels a value is interpolated linearly, outside the first and the last it is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from depthscope.errors import BadInput
+from depthscope.plots import colours, finish, relative_depth, rows, tooltip, with_unit, y_axis, y_scale
+from depthscope.report.assets import as_json
+from depthscope.report.page import render
+from depthscope.report.sections import Chart
+from depthscope.report.tables import PageTable, number
+from depthscope.results.measurement import Measurement
+from depthscope.store.atomic import write_text
+from depthscope.store.run import Run
+
+GRID = np.linspace(0.0, 1.0, 21)
+"""The relative depths at which differences are taken."""
+
+DRAWS = 1_000
+"""Bootstrap draws over documents."""
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """One measurement of all runs on GRID.
+
+    Args:
+        name: "analysis/measurement", with the label of any further axis in brackets.
+        unit: its unit.
+        curves: the measurement of each run over its own depth axis.
+        value: [run, depth]; NaN outside a run's own labels.
+        difference: [run, depth], value minus the value of the first run.
+        low: [run, depth], lower bound of the difference.
+        high: [run, depth], upper bound of the difference.
+        interval: how the bounds were made.
+    """
+
+    name: str
+    unit: str
+    curves: tuple[Measurement, ...]
+    value: np.ndarray
+    difference: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    interval: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What several runs have in common.
+
+    Args:
+        runs: one name per run.
+        pairing: whether the runs read the same text, in words.
+        scalars: "analysis/measurement" -> one value per run.
+        aligned: "analysis/measurement" -> its curves.
+    """
+
+    runs: tuple[str, ...]
+    pairing: str
+    scalars: Mapping[str, tuple[float, ...]]
+    aligned: Mapping[str, Aligned]
+
+
+def compare(runs: Sequence[Run]) -> Comparison:
+    """Lay runs over each other.
+
+    Raises:
+        BadInput: fewer than two runs, or runs that share no measurement over depth.
+    """
+    if len(runs) < 2:
+        raise BadInput(f"a comparison needs two runs or more, {len(runs)} was given.")
+    hashes = {str(run.manifest.get("data", {}).get("hash")) for run in runs}
+    same = len(hashes) == 1 and hashes != {"None"}
+    shared = _shared(runs)
+    scalars = {name: tuple(m.scalar() for m in found) for name, found in shared.items() if not found[0].axes}
+    aligned = {name: _aligned(name, found, same) for name, found in _curves(shared).items()}
+    if not aligned and not scalars:
+        raise BadInput(
+            f"the runs share no measurement; they hold {', '.join(str(list(run)) for run in runs)}."
+        )
+    said = "paired: all runs read the same windows" if same else "unpaired: the runs read different windows"
+    return Comparison(_names(runs), said, scalars, aligned)
+
+
+def write_comparison(found: Comparison, path: Path) -> Path:
+    """Write the comparison as one self-contained HTML file and return where it is.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    charts = [_chart(found, one) for one in found.aligned.values()]
+    context = {
+        "title": " and ".join(found.runs),
+        "pairing": found.pairing,
+        "charts": charts,
+        "scalars": scalar_table(found),
+    }
+    write_text(path, render("compare.html.j2", context))
+    return path
+
+
+def scalar_table(found: Comparison) -> PageTable:
+    """The single numbers of all runs, one row each."""
+    table = tuple((name, *map(number, values)) for name, values in found.scalars.items())
+    return PageTable("Single numbers", ("measurement", *found.runs), table)
+
+
+def depth_table(found: Comparison, one: Aligned, step: int = 1) -> PageTable:
+    """One measurement at every `step`-th depth of GRID: a column per run, then differences to the first."""
+    others = range(1, len(found.runs))
+    columns = ["depth", *found.runs, *(f"{found.runs[i]} \N{MINUS SIGN} {found.runs[0]}" for i in others)]
+    lines: list[tuple[str, ...]] = []
+    for at in range(0, len(GRID), step):
+        apart = (_apart(one, i, at) for i in others)
+        lines.append((f"{GRID[at]:.0%}", *(number(float(v)) for v in one.value[:, at]), *apart))
+    return PageTable(with_unit(one.name, one.unit), tuple(columns), tuple(lines), note=one.interval)
+
+
+def _apart(one: Aligned, run: int, at: int) -> str:
+    low, high = float(one.low[run, at]), float(one.high[run, at])
+    bounds = f" ({number(low)} to {number(high)})" if np.isfinite([low, high]).all() else ""
+    return f"{number(float(one.difference[run, at]))}{bounds}"
+
+
+def _names(runs: Sequence[Run]) -> tuple[str, ...]:
+    names = [str(run.manifest.get("model", {}).get("name", run.path.name)) for run in runs]
+    return tuple(
+        name if names.count(name) == 1 else f"{name} ({run.path})"
+        for name, run in zip(names, runs, strict=True)
+    )
+
+
+def _shared(runs: Sequence[Run]) -> dict[str, tuple[Measurement, ...]]:
+    """Measurements that every run has with the same axes."""
+    shared: dict[str, tuple[Measurement, ...]] = {}
+    for analysis in (name for name in runs[0] if all(name in run for run in runs)):
+        held = [run[analysis].findings.measurements for run in runs]
+        for name, first in held[0].items():
+            if all(name in other and list(other[name].axes) == list(first.axes) for other in held):
+                shared[f"{analysis}/{name}"] = tuple(other[name] for other in held)
+    return shared
+
+
+def _curves(shared: Mapping[str, tuple[Measurement, ...]]) -> dict[str, tuple[Measurement, ...]]:
+    """Those over one depth axis; further axes are split by the labels that all runs share, documents stay."""
+    curves: dict[str, tuple[Measurement, ...]] = {}
+    for name, found in shared.items():
+        axes = list(found[0].axes)
+        if sum(axis in ("state", "layer") for axis in axes) != 1 or "later_layer" in axes or "head" in axes:
+            continue
+        split = [axis for axis in axes if axis not in ("state", "layer", "document")]
+        labels = [[v for v in found[0].axes[a] if all(v in m.axes[a] for m in found)] for a in split]
+        for chosen in product(*labels):
+            picked = dict(zip(split, chosen, strict=True))
+            tail = "".join(f"[{axis}={label}]" for axis, label in picked.items())
+            curves[name + tail] = tuple(m.select(**picked) for m in found)
+    return curves
+
+
+def _aligned(name: str, found: tuple[Measurement, ...], same: bool) -> Aligned:
+    by_document = "document" in found[0].axes
+    tables = [_on_grid(m) for m in found]
+    if by_document and same:
+        return _paired(name, found, tables)
+    value = np.stack([np.nanmean(t, 0) if t.ndim == 2 else t for t in tables])
+    difference = value - value[0]
+    bounds = [_interval(m) for m in found]
+    below = np.sqrt((value - [b[0] for b in bounds]) ** 2 + (bounds[0][1] - value[0]) ** 2)
+    above = np.sqrt(([b[1] for b in bounds] - value) ** 2 + (value[0] - bounds[0][0]) ** 2)
+    note = "intervals of differences add those of the runs as if independent"
+    note += "; on the same text the true ones are narrower" if same else ""
+    below[0] = above[0] = 0.0
+    return Aligned(
+        name, found[0].unit, found, value, difference, difference - below, difference + above, note
+    )
+
+
+def _paired(name: str, found: tuple[Measurement, ...], tables: Sequence[np.ndarray]) -> Aligned:
+    """Differences document by document, their mean bootstrapped over documents (seeded)."""
+    apart = np.stack([table - tables[0] for table in tables])
+    count = apart.shape[1]
+    picks = np.random.default_rng(0).integers(0, count, (DRAWS, count))
+    drawn = np.stack([np.nanmean(apart[:, pick], 1) for pick in picks])
+    low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0)
+    value = np.stack([np.nanmean(table, 0) for table in tables])
+    note = f"differences are paired over {count} documents, with bootstrap intervals"
+    return Aligned(name, found[0].unit, found, value, np.nanmean(apart, 1), low, high, note)
+
+
+def _depths(found: Measurement) -> np.ndarray:
+    axis = next(axis for axis in found.axes if axis in ("state", "layer"))
+    return np.array(list(relative_depth(found, axis).values()))
+
+
+def _on_grid(found: Measurement, part: str = "value") -> np.ndarray:
+    """The values on GRID, [depth] or [document, depth]."""
+    values = np.asarray(getattr(found, part))
+    axes = list(found.axes)
+    if "document" in axes:
+        values = np.moveaxis(values, axes.index("document"), 0)
+        return np.stack([_interpolated(_depths(found), row) for row in values])
+    return _interpolated(_depths(found), values)
+
+
+def _interpolated(depths: np.ndarray, values: np.ndarray) -> np.ndarray:
+    seen = np.isfinite(values)
+    if seen.sum() < 2:
+        return np.full(len(GRID), np.nan)
+    order = np.argsort(depths[seen])
+    return np.interp(GRID, depths[seen][order], values[seen][order], left=np.nan, right=np.nan)
+
+
+def _interval(found: Measurement) -> tuple[np.ndarray, np.ndarray]:
+    if found.low is None or found.high is None or "document" in found.axes:
+        nothing = np.full(len(GRID), np.nan)
+        return nothing, nothing
+    return _on_grid(found, "low"), _on_grid(found, "high")
+
+
+def _chart(found: Comparison, one: Aligned) -> Chart:
+    if "document" in one.curves[0].axes:
+        return Chart(one.name, one.name, tables=(depth_table(found, one),))
+    axis = next(iter(one.curves[0].axes))
+    table = [
+        row | {"series": name} for name, m in zip(found.runs, one.curves, strict=True) for row in rows(m)
+    ]
+    title, scale = with_unit(one.name.partition("/")[2], one.unit), y_scale(table)
+    percent = {"format": ".0%", "grid": False}
+    depth = {"field": "depth", "type": "quantitative", "title": "relative depth", "axis": percent}
+    legend = {"orient": "top", "title": None, "labelLimit": 320, "columns": 1}
+    shared = {"x": depth, "y": y_axis(scale, title), "color": colours(found.runs, legend)}
+    dots = shared | {"tooltip": tooltip(axis, title)}
+    layers = [
+        {"data": {"values": table}, "mark": {"type": "line", "strokeWidth": 2}, "encoding": shared},
+        {"data": {"values": table}, "mark": {"type": "point", "filled": True, "size": 38}, "encoding": dots},
+    ]
+    said = f"{one.name} by relative depth for {', '.join(found.runs)}."
+    spec = finish(layers, one.name, said)
+    del spec["title"]
+    return Chart(one.name, one.name, "", said, as_json(spec), (depth_table(found, one),))
