@@ -77,6 +77,7 @@ def _draw_values(name: str, kind: type, shape: tuple[int, ...], generator: torch
     purpose: dict[str, Callable[[], Tensor]] = {
         "p": lambda: normal.softmax(-1),
         "rows": lambda: normal.softmax(-1),
+        "gram": lambda: normal @ normal.mT,
         "norms": normal.abs,
         "weights": normal.abs,
         "counts": lambda: torch.randint(1, 6, shape, generator=generator).double(),

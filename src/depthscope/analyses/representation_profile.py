@@ -33,7 +33,14 @@ from depthscope.engine.needs import Facts, Needs
 from depthscope.engine.tally import PerDocument, Tally
 from depthscope.engine.view import View
 from depthscope.measures.geometry import anisotropy_from_sums, curvature
-from depthscope.measures.spectrum import effective_rank, gram_eigenvalues, prepare, renyi_entropy, s2_entropy
+from depthscope.measures.spectrum import (
+    effective_rank,
+    prepared_gram,
+    renyi_entropy,
+    s2_of,
+    spectrum_of,
+    token_gram,
+)
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
 
@@ -101,7 +108,8 @@ def _masks(batch: Batch, seen: View) -> dict[str, Tensor]:
 
 def _state(vectors: Tensor, masks: dict[str, Tensor], exact: Tensor) -> dict[str, Tensor]:
     """All measures of one state, [row, mode]."""
-    spectra = [_spectrum(vectors, masks, mode, exact) for mode in SPECTRAL]
+    gram = token_gram(vectors)
+    spectra = [_spectrum(gram, vectors.shape[-1], masks, mode, exact) for mode in SPECTRAL]
     turned = [
         curvature(vectors, masks["all"], "signed").angle,
         curvature(vectors, masks["no_first"], "signed").angle,
@@ -117,18 +125,18 @@ def _state(vectors: Tensor, masks: dict[str, Tensor], exact: Tensor) -> dict[str
 
 
 def _spectrum(
-    vectors: Tensor, masks: dict[str, Tensor], mode: str, exact: Tensor
+    gram: Tensor, d: int, masks: dict[str, Tensor], mode: str, exact: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(S1, S2, effective rank) of each row; S1 and rank are NaN where the row is not among the exact ones."""
     kind, _, which = mode.partition("_")
-    rows = prepare(vectors, masks[which or "all"], kind)
-    n = (rows != 0).any(-1).sum(-1)
-    most = torch.log(n.clamp(max=vectors.shape[-1]).double())
+    prepared = prepared_gram(gram, masks[which or "all"], kind)
+    n = (prepared.diagonal(dim1=-2, dim2=-1) > 0).sum(-1)
+    most = torch.log(n.clamp(max=d).double())
     usable = n > 1
-    second = torch.where(usable, s2_entropy(rows).double() / most, torch.nan)
+    second = torch.where(usable, s2_of(prepared) / most, torch.nan)
     first, rank = torch.full_like(second, torch.nan), torch.full_like(second, torch.nan)
     if exact.any():
-        p = gram_eigenvalues(rows[exact]).double()
+        p = spectrum_of(prepared[exact])
         first[exact] = torch.where(usable[exact], renyi_entropy(p, 1.0) / most[exact], torch.nan)
         rank[exact] = torch.where(usable[exact], effective_rank(p), torch.nan)
     return first, second, rank

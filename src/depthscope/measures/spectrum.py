@@ -65,6 +65,69 @@ def gram_eigenvalues(vectors: Float[Tensor, "batch token d"]) -> Float[Tensor, "
     return torch.where(finite[:, None], values / values.sum(-1, keepdim=True), math.nan)
 
 
+def token_gram(vectors: Float[Tensor, "batch token d"]) -> Float[Tensor, "batch token token"]:
+    """Z Z^T in float64, from products taken in the precision of the vectors: one product serves every mode."""
+    vectors = at_least_float32(vectors)
+    return (vectors @ vectors.mT).double()
+
+
+def prepared_gram(
+    gram: Float[Tensor, "batch token token"], mask: Bool[Tensor, "batch token"], mode: str
+) -> Float[Tensor, "batch token token"]:
+    """The Gram matrix of `prepare(vectors, mask, mode)`, computed from the plain Gram matrix.
+
+    Centring is H G H over the valid rows, done in float64 so that a massive row does not cancel the others. Masked and
+    vanished rows are zero. Same modes and edge cases as `prepare`.
+
+    Raises:
+        UnknownName: the mode is not one of `MODES`.
+    """
+    _require("spectrum mode", mode, MODES)
+    both = mask.unsqueeze(-1) & mask.unsqueeze(-2)
+    n = mask.sum(-1).clamp_min(1)[:, None, None]
+    kept = torch.where(both, at_least_float32(gram), 0.0)
+    energy = kept.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None] / n[:, 0]
+    if mode in CENTRED_MODES:
+        mean = kept.sum(-1, keepdim=True) / n
+        total = mean.sum(-2, keepdim=True) / n
+        kept = torch.where(both, kept - mean - mean.mT + total, 0.0)
+    square = kept.diagonal(dim1=-2, dim2=-1).clamp_min(0)
+    if mode in CENTRED_MODES:
+        square = torch.where(square < VANISHED**2 * energy, 0.0, square)
+    live = square > 0
+    kept = torch.where(live.unsqueeze(-1) & live.unsqueeze(-2), kept, 0.0)
+    if mode not in ("wei", "unit"):
+        return kept
+    inverse = torch.where(live, square.rsqrt(), 0.0)
+    return kept * inverse.unsqueeze(-1) * inverse.unsqueeze(-2)
+
+
+def spectrum_of(gram: Float[Tensor, "batch token token"]) -> Float[Tensor, "batch token"]:
+    """Eigenvalues of a prepared Gram matrix, largest first, normalised to sum 1; NaN where it is zero or not finite.
+
+    Raises:
+        ValueError: an eigenvalue is negative beyond the rounding of a float32 product.
+    """
+    gram = at_least_float32(gram)
+    fine = torch.isfinite(gram).all(-1).all(-1)
+    values = torch.linalg.eigvalsh(torch.where(fine[:, None, None], gram, 0.0)).flip(-1)
+    allowed = gram.shape[-1] * torch.finfo(torch.float32).eps * values[:, :1]
+    if (values < -allowed).any():
+        raise ValueError(
+            f"a Gram matrix has no negative eigenvalues, found {values.min().item():.2e}; compute it in full float32"
+        )
+    values = values.clamp_min(0)
+    total = values.sum(-1, keepdim=True)
+    return torch.where(fine[:, None] & (total > 0), values / total, math.nan)
+
+
+def s2_of(gram: Float[Tensor, "batch token token"]) -> Float[Tensor, " batch"]:
+    """Renyi entropy of order 2 of a prepared Gram matrix, nats: 2 ln tr K - ln ||K||_F^2; NaN where it is zero."""
+    gram = at_least_float32(gram)
+    trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1)
+    return (2 * trace.log() - gram.square().sum((-2, -1)).log()).clamp_min(0)
+
+
 def renyi_entropy(p: Float[Tensor, "*items n"], alpha: float = 1.0) -> Float[Tensor, "*items"]:
     """Renyi entropy of order alpha of a distribution, in nats: ln(sum_i p_i^alpha) / (1 - alpha).
 
@@ -201,6 +264,11 @@ LAWS = (
     Law(prepare, ("padding_free", "batch_free"), {"mode": "wei"}),
     Law(prepare, ("padding_free", "batch_free", "scale_free", "bounded_by_one"), {"mode": "unit"}),
     Law(gram_eigenvalues, ("non_negative", "bounded_by_one", "scale_free", "rotation_free", "batch_free")),
+    Law(token_gram, ("rotation_free", "batch_free")),
+    Law(prepared_gram, ("batch_free", "scale_free"), {"mode": "wei"}),
+    Law(prepared_gram, ("batch_free",), {"mode": "centred"}),
+    Law(spectrum_of, ("non_negative", "bounded_by_one", "scale_free", "batch_free")),
+    Law(s2_of, ("non_negative", "at_most_log_n", "scale_free", "batch_free")),
     Law(renyi_entropy, ("non_negative", "at_most_log_n", "permutation_free", "batch_free")),
     Law(renyi_entropy, ("non_negative", "at_most_log_n", "permutation_free"), {"alpha": 0.0}),
     Law(renyi_entropy, ("non_negative", "at_most_log_n", "permutation_free"), {"alpha": math.inf}),

@@ -35,7 +35,7 @@ class Reference:
         mixed = mixed_bias = None
         if head.anatomy.logit_cap is None:
             mixed, mixed_bias = cls._mix(head, p)
-        return cls(logits, p, lse, entropy, lowest_argmax(logits), mixed, mixed_bias)
+        return cls(logits, p, lse, entropy, logits.argmax(-1), mixed, mixed_bias)
 
     @staticmethod
     def _mix(head: Head, p: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -49,13 +49,6 @@ class Reference:
                 term = p[:, a:b] @ bias
                 bias_part = term if bias_part is None else bias_part + term
         return mixed, bias_part
-
-
-def lowest_argmax(logits: Tensor) -> Tensor:
-    """The lowest id among the maxima of the last axis."""
-    best = logits.amax(-1, keepdim=True)
-    ids = torch.arange(logits.shape[-1], device=logits.device)
-    return torch.where(logits == best, ids, logits.shape[-1]).amin(-1)
 
 
 def decode_block(head: Head, states: Tensor, final: Tensor, wanted: Decode, targets: Tensor | None) -> Trace:

@@ -18,7 +18,7 @@ from depthscope.anatomy.anatomy import Anatomy
 from depthscope.anatomy.site import Site
 from depthscope.errors import BadInput
 from depthscope.runtime.edits import Edit, skip
-from depthscope.runtime.head import Decode, Trace
+from depthscope.runtime.head import Decode
 from depthscope.runtime.hooks import hooked
 from depthscope.runtime.replay import call_block
 from depthscope.runtime.run import Seen
@@ -183,31 +183,27 @@ class _Stairs:
         index = self.measured.nonzero()
         final = self.states[-1][index[:, 0], index[:, 1]]
         targets, has_target = next_ids(self.seen, index)
-        kl = torch.zeros(len(self.variants), self.seen.batch.rows, dtype=torch.float64)
-        rise = torch.zeros_like(kl)
         want = Decode(kl=True, target=True)
-        clean = self.seen.model.head.decode(final[None], final, want, targets)
-        for k in range(len(self.variants)):
-            state = self.streams[k][index[:, 0], index[:, 1]]
-            found = self.seen.model.head.decode(state[None], final, want, targets)
-            kl[k] = self._by_row(found.kl, index, None)
-            rise[k] = self._by_row(_less(found.cross_entropy, clean.cross_entropy), index, has_target)
+        head = self.seen.model.head
+        ends = torch.stack([final, *(self.streams[k][index[:, 0], index[:, 1]] for k in range(len(self.variants)))])
+        found = head.decode(ends, final, want, targets)
+        kl = self._by_row(_there(found.kl)[1:], index)
+        loss = _there(found.cross_entropy)
+        rise = self._by_row((loss[1:] - loss[:1]) * has_target, index)
         rows = torch.arange(self.seen.batch.rows)
         count = lambda which: (index[which, 0].cpu()[None] == rows[:, None]).sum(-1)  # noqa: E731
         everything = torch.ones_like(has_target)
         return Effects(
             tuple(v.name for v in self.variants), kl, rise, self.changed, self.clean,
-            count(everything), count(has_target), *self._floor(index, targets, clean),
+            count(everything), count(has_target), *self._floor(index, targets, loss[0]),
         )  # fmt: skip
 
-    def _by_row(self, values: Tensor | None, index: Tensor, which: Tensor | None) -> Tensor:
-        assert values is not None
-        chosen = values[0].double() if which is None else values[0].double() * which
-        return torch.zeros(self.seen.batch.rows, dtype=torch.float64).index_add_(
-            0, index[:, 0].cpu(), chosen.cpu()
-        )
+    def _by_row(self, values: Float[Tensor, "variant item"], index: Tensor) -> Tensor:
+        """Sums over the items of each row, [variant row], float64."""
+        total = torch.zeros(values.shape[0], self.seen.batch.rows, dtype=torch.float64)
+        return total.index_add_(1, index[:, 0].cpu(), values.double().cpu())
 
-    def _floor(self, index: Tensor, targets: Tensor, clean: Trace) -> tuple[float, float, Tensor]:
+    def _floor(self, index: Tensor, targets: Tensor, clean: Tensor) -> tuple[float, float, Tensor]:
         """The clean pass against itself, replayed from layer 0 with twice the rows: output KL, loss, writes."""
         rows, stream = self.seen.batch.rows, torch.cat([self.states[0], self.states[0]])
         changed = torch.zeros(len(self.clean), dtype=torch.float64)
@@ -220,20 +216,18 @@ class _Stairs:
         final = self.states[-1][index[:, 0], index[:, 1]]
         again = stream[:rows][index[:, 0], index[:, 1]]
         found = self.seen.model.head.decode(again[None], final, Decode(kl=True, target=True), targets)
-        loss = _less(found.cross_entropy, clean.cross_entropy).abs()
+        loss = (_there(found.cross_entropy)[0] - clean).abs()
         relative = changed / self.clean.sum(-1).clamp_min(1e-30)
         return _mean(found.kl), _mean(loss), relative
 
 
 def _mean(values: Tensor | None) -> float:
+    return float(_there(values).double().mean()) if _there(values).numel() else 0.0
+
+
+def _there(values: Tensor | None) -> Tensor:
     assert values is not None
-    return float(values.double().mean()) if values.numel() else 0.0
-
-
-def _less(a: Tensor | None, b: Tensor | None) -> Tensor:
-    assert a is not None
-    assert b is not None
-    return a - b
+    return values
 
 
 def next_ids(seen: Seen, index: Tensor) -> tuple[Tensor, Tensor]:
