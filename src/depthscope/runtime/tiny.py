@@ -95,6 +95,15 @@ def assembled(net: torch.nn.Module, family: Family, name: str, recipe: dict[str,
     return Model(net, tokenizer, anatomy, {"name": f"tiny-{name}", "recipe": recipe})
 
 
+def untrained(model: Model, seed: int = 0) -> Model:
+    """The same architecture and tokenizer with the random weights that its own code starts from: the untrained null."""
+    torch.manual_seed(seed)
+    net = type(model.net)(model.net.config).eval().to(model.device, model.dtype)
+    family = model.anatomy.family
+    about = {"name": f"{model.name}, untrained", "revision": None, "weights_hash": f"random weights, seed {seed}"}
+    return Model(net, model.tokenizer, resolve(net, family, model.anatomy.name, model.anatomy.guessed), about)
+
+
 def apply_overrides(net: torch.nn.Module, family: Family) -> None:
     """Set the configuration values that the family's laws need."""
     for key, value in family.overrides.items():

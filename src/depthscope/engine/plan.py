@@ -1,0 +1,178 @@
+"""Plan: what a run will read, compute, hold and write, before it starts; a time range calibrated on two batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+
+from depthscope.anatomy.anatomy import Anatomy
+from depthscope.engine.audit import BUDGET, Reading, chosen
+from depthscope.engine.execute import Job, execute
+from depthscope.engine.needs import Analysis, Needs, united, waves
+from depthscope.engine.shard import Shard, capture_shards, rows_that_fit, sweep_shards
+from depthscope.materials.text import Windows
+from depthscope.runtime.model import Model
+
+FINDINGS = 2 * 2**20
+"""Bytes on disk for measurements, examples and manifest: they do not grow with the text."""
+
+
+@dataclass(frozen=True)
+class Wave:
+    """One wave: the analyses that share its passes, and what it costs.
+
+    Args:
+        flops: floating point operations of blocks and decoding, counted as 2 a multiply-add; attention left out.
+    """
+
+    analyses: tuple[str, ...]
+    capture_shards: int
+    capture_tokens: int
+    decoded_positions: int
+    decoded_states: int
+    sweep_shards: int
+    sweep_tokens: int
+    sweep_rows: int
+    flops: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do.
+
+    Args:
+        memory: bytes at the peak: weights (twice where a float32 copy is swept), streams of a batch, logits.
+        disk: bytes of the run folder.
+        seconds: (low, high) of the whole run from two timed batches, or None where not calibrated.
+    """
+
+    model: str
+    documents: int
+    windows: int
+    tokens: int
+    waves: tuple[Wave, ...]
+    memory: int
+    disk: int
+    seconds: tuple[float, float] | None
+    refused: dict[str, str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def plan(
+    model: Model,
+    analyses: Iterable[str | Analysis] | None = None,
+    *,
+    reading: Reading | None = None,
+    seed: int = 0,
+    budget: int = BUDGET,
+    calibrate: bool = True,
+) -> Plan:
+    """Say what `audit` would do with the same arguments.
+
+    Args:
+        calibrate: time two batches; costs about as much as they do.
+
+    Raises:
+        What `audit` raises before it runs: Refused, BadInput, EmptyMaterial, UnknownName.
+    """
+    asked = chosen(analyses, model)
+    windows = (reading or Reading()).windows(model)
+    needs = {name: a.needs(model.anatomy) for name, a in asked.analyses.items()}
+    found = [_wave(model, windows, names, needs, seed, budget) for names in waves(needs)]
+    seconds = None
+    if calibrate:
+        rate = _rate(model, windows, asked.analyses, needs, seed, budget)
+        spent = sum(w.flops for w in found) / rate
+        seconds = (0.8 * spent, 1.6 * spent)
+    return Plan(
+        model.name, len(windows.documents), len(windows.items), windows.tokens, tuple(found),
+        _memory(model, windows, united(needs.values()), budget), _disk(windows, needs), seconds, dict(asked.refused),
+    )  # fmt: skip
+
+
+def _wave(
+    model: Model, windows: Windows, names: tuple[str, ...], needs: dict[str, Needs], seed: int, budget: int
+) -> Wave:
+    union = united(needs[n] for n in names)
+    rows = rows_that_fit(model.anatomy, union, _longest(windows), model.dtype.itemsize, budget)
+    captured = capture_shards(windows, union, rows, seed) if union.captures else []
+    swept = [s for k, need in enumerate(sorted(union.sweeps)) for s in sweep_shards(windows, need, seed, k)]
+    shards = [*captured, *swept]
+    return Wave(
+        names, len(captured), sum(_tokens(s) for s in captured), sum(len(s.positions) for s in captured),
+        model.anatomy.n_layers + 1 if union.decode else 0, len(swept), sum(_tokens(s) for s in swept),
+        sum(_tokens(s) * _variants(model.anatomy, s) for s in swept), sum(_flops(model, s) for s in shards),
+    )  # fmt: skip
+
+
+def _longest(windows: Windows) -> int:
+    return max(len(w.ids) for w in windows.items)
+
+
+def _tokens(shard: Shard) -> int:
+    return len(shard.windows) * shard.length
+
+
+def _variants(anatomy: Anatomy, shard: Shard) -> int:
+    need = shard.sweep
+    if need is None:
+        return 0
+    return len(need.layers or range(anatomy.n_layers)) * len(need.sublayers)
+
+
+def _flops(model: Model, shard: Shard) -> float:
+    """Blocks: 2 per block parameter and token; a variant runs half of them on average. Decoding: 2 D V a row."""
+    blocks = 2.0 * sum(p.numel() for layer in model.anatomy.layers for p in layer.block.parameters())
+    decode = 2.0 * model.anatomy.d_model * model.anatomy.d_vocab
+    rows = len(shard.positions) * (model.anatomy.n_layers + 2)
+    if shard.sweep is not None:
+        variants = _variants(model.anatomy, shard)
+        rows = _tokens(shard) * (variants + 3)
+        return _tokens(shard) * blocks * (3 + variants / 2) + rows * decode
+    return _tokens(shard) * blocks + rows * decode
+
+
+def _rate(
+    model: Model, windows: Windows, analyses: dict[str, Analysis] | Any, needs: dict[str, Needs], seed: int, budget: int
+) -> float:  # fmt: skip
+    """Floating point operations a second of two real batches with their analyses, the first one thrown away."""
+    capturing = {n: a for n, a in analyses.items() if needs[n].captures} or dict(analyses)
+    union = united(needs[n] for n in capturing)
+    rows = min(2, rows_that_fit(model.anatomy, union, _longest(windows), model.dtype.itemsize, budget))
+    job = Job(capturing, {n: needs[n] for n in capturing}, union, windows, windows.units()[1], {}, seed)
+    shards = capture_shards(windows, union, rows, seed)[:2]
+    done, begun = 0.0, time.perf_counter()
+    for number, shard in enumerate([*shards, *shards][:2]):
+        if number == 1:
+            done, begun = 0.0, time.perf_counter()
+        short = replace(shard, positions=shard.positions[:32])
+        execute(model, job, short)
+        done += _flops(model, short)
+    if model.device.type == "cuda":
+        torch.cuda.synchronize()
+    return done / max(1e-9, time.perf_counter() - begun)
+
+
+def _memory(model: Model, windows: Windows, union: Needs, budget: int) -> int:
+    weights = sum(p.numel() * p.element_size() for p in model.net.parameters())
+    copies = 1 if model.dtype.itemsize >= 4 or not union.sweeps else 1 + 4 // model.dtype.itemsize
+    rows = rows_that_fit(model.anatomy, union, _longest(windows), model.dtype.itemsize, budget)
+    sites = sum(model.anatomy.n_layers if s.startswith("L*.") else 1 for s in union.sites)
+    streams = sites * rows * _longest(windows) * model.anatomy.d_model * model.dtype.itemsize
+    from depthscope.runtime.head import BUDGET as LOGITS
+    from depthscope.runtime.sweep import BUDGET as SWEEP
+
+    return weights * copies + streams + LOGITS + (SWEEP if union.sweeps else 0)
+
+
+def _disk(windows: Windows, needs: dict[str, Needs]) -> int:
+    ids = windows.tokens * 4
+    parts = sum(40_000 for _ in needs) * max(1, len(windows.items) // 8)
+    return ids + parts + FINDINGS
