@@ -145,16 +145,30 @@ def test_more_series_than_colours_are_refused():
         ([1.0, 2.0], "linear"),
         ([1.0, 1000.0], "log"),
         ([0.0, 0.1, 0.1, 0.1, 9.0], "symlog"),
+        ([1e-9, 0.1, 0.1, 0.1, 9.0], "symlog"),  # rounding is no order of magnitude
+        ([-0.5, 0.1, 0.1, 0.1, 9.0], "symlog"),
         ([0.0, 0.0], "linear"),
         ([], "linear"),
     ],
 )
-def test_the_scale_suits_the_range(values: list[float], kind: str):
-    scale = plots.y_scale([{"value": v, "low": None, "high": None} for v in values])
+def test_an_automatic_scale_suits_the_range(values: list[float], kind: str):
+    scale = plots.y_scale([{"value": v, "low": None, "high": None} for v in values], "auto")
     assert scale["type"] == kind
     low, high = scale["domain"]
     assert low < high
     assert all(low <= v <= high for v in values)
+
+
+def test_a_scale_is_linear_unless_asked_and_ranks_are_logarithmic():
+    assert plots.y_scale([{"value": v} for v in (1e-9, 20.0)])["type"] == "linear"
+    assert plots.y_scale([{"value": v} for v in (1.0, 50_000.0)], "log")["type"] == "log"
+    assert plots.y_scale([{"value": v} for v in (0.0, 50_000.0)], "log")["type"] == "linear"
+
+
+def test_a_line_outside_the_scale_is_not_drawn_outside_the_chart():
+    (rule,) = plots.dashed(1e-9, "noise")
+    assert rule["mark"]["clip"]
+    assert plots.dashed(np.nan, "noise") == []
 
 
 def test_end_labels_keep_the_order_of_the_lines_and_do_not_overlap():

@@ -15,7 +15,7 @@ from synthetic import HOSTILE, L, head_patterns, logit_lens, manifest, result, r
 from depthscope.errors import StoreError
 from depthscope.registry import PLOTS
 from depthscope.report import assets
-from depthscope.report.page import write_report
+from depthscope.report.page import prose, write_report
 from depthscope.report.strips import strips_of, visible
 from depthscope.report.tables import MISSING, number, tables_of
 from depthscope.results.measurement import Measurement
@@ -219,6 +219,18 @@ def test_the_same_run_gives_the_same_page_without_a_socket(tmp_path: Path, monke
     monkeypatch.setattr(socket, "socket", None)
     run = write_run(tmp_path / "run")
     assert write_report(run).read_bytes() == write_report(run, tmp_path / "again.html").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("`first` near 1", "<code>first</code> near 1"),
+        ("<b>`<i>`", "&lt;b&gt;<code>&lt;i&gt;</code>"),
+        ("a ` b", "a ` b"),
+    ],
+)
+def test_names_in_backticks_become_code_and_nothing_else_becomes_html(text: str, html: str):
+    assert prose(text) == html
 
 
 def test_strips_are_tables_whose_cells_tell_their_top_five(page: Page):

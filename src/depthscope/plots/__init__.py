@@ -29,6 +29,9 @@ HEIGHT = 260
 CELLS = 2_000
 """The most rows a chart may hold; maps are thinned to it, with a note."""
 
+ROUNDING = 1e-4
+"""Shares of the largest value below this count as zero when a scale is chosen."""
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "stroke")
 
@@ -75,20 +78,21 @@ def relative_depth(found: Measurement, axis: str) -> dict[Any, float]:
     return {label: (label + shift) / last if last else 0.0 for label in labels}
 
 
-def lines(series: Mapping[str, Measurement], axis: str, y: str) -> list[Spec]:
+def lines(series: Mapping[str, Measurement], axis: str, y: str, kind: str = "linear") -> list[Spec]:
     """The layers of a line chart: per series its interval band, its line, its points and its name at the end.
 
     Args:
         series: name on the chart -> measurement over that one axis; all of one unit.
         axis: "state" or "layer".
         y: title of the y axis, without the unit.
+        kind: of the y scale, see `y_scale`.
 
     Raises:
         BadInput: when there are more series than colours that can be told apart.
     """
     table = [row for name, found in series.items() for row in rows(found, series=name)]
     title, names = with_unit(y, next(iter(series.values())).unit), list(series)
-    scale = y_scale(table)
+    scale = y_scale(table, kind)
     x, height, colour = x_axis(axis, table), y_axis(scale, title), colours(names)
     data = {"values": table}
     shared = {"data": data, "transform": [{"filter": "isValid(datum.value)"}]}
@@ -107,7 +111,7 @@ def dashed(value: float, words: str) -> list[Spec]:
     """A dashed line across the chart at a value, with `words` on hover; nothing for a missing value."""
     if not math.isfinite(value):
         return []
-    mark = {"type": "rule", "opacity": 0.5, "strokeDash": [3, 3], "tooltip": words}
+    mark = {"type": "rule", "opacity": 0.5, "strokeDash": [3, 3], "tooltip": words, "clip": True}
     encoding = {"y": {"field": "value", "type": "quantitative"}}
     return [{"data": {"values": [{"value": value}]}, "mark": mark, "encoding": encoding}]
 
@@ -117,20 +121,29 @@ def with_unit(words: str, unit: str) -> str:
     return words if unit == "1" else f"{words} ({unit})"
 
 
-def y_scale(table: Sequence[Row]) -> Spec:
+def y_scale(table: Sequence[Row], kind: str = "linear") -> Spec:
     """A scale that holds all values and intervals.
 
-    It is logarithmic where positive values span more than a hundredfold; linear near zero and logarithmic
-    beyond (symlog) where a few values tower over the median and some are not positive; else linear, from zero
-    unless zero is far.
+    Args:
+        table: rows with value, low and high.
+        kind: "linear" starts at zero unless zero is far. "log" wants positive values. "auto" is logarithmic where
+            positive values span more than a hundredfold, linear near zero and logarithmic beyond (symlog) where
+            a few tower over the median and some are not positive, else linear. Values that are too small to be
+            told from rounding count as zero.
     """
     found = [row[part] for row in table for part in ("value", "low", "high") if row.get(part) is not None]
     low, high = min(found, default=0.0), max(found, default=1.0)
-    if low > 0 and high > 100 * low:
-        return {"type": "log", "domain": [low / 1.1, high * 1.1], "nice": False}
     typical = float(np.median(np.abs(found or [1.0])))
-    if low <= 0 < typical and high > 20 * typical:
-        return {"type": "symlog", "constant": typical, "domain": [1.2 * low, 1.1 * high], "nice": False}
+    positive = low > (ROUNDING * high if kind == "auto" else 0)
+    if (kind == "log" and positive) or (kind == "auto" and positive and high > 100 * low):
+        return {"type": "log", "domain": [low / 1.1, high * 1.1], "nice": False}
+    if kind == "auto" and not positive and 0 < 20 * typical < high:
+        return {
+            "type": "symlog",
+            "constant": typical,
+            "domain": [min(0.0, 1.2 * low), 1.1 * high],
+            "nice": False,
+        }
     margin = 0.06 * (high - low) or abs(high) * 0.1 or 1.0
     near_zero = 0 <= low <= high / 2
     return {"type": "linear", "domain": [0.0 if near_zero else low - margin, high + margin], "nice": False}
@@ -141,12 +154,12 @@ def y_axis(scale: Spec, title: str) -> Spec:
     low, high = scale["domain"]
     axis: Spec = {"tickCount": 6, "format": ".6~g"}
     if scale["type"] != "linear":
-        least = low if low > 0 else scale["constant"]
+        least = low if scale["type"] == "log" else scale["constant"]
         powers = [10.0**k for k in range(math.ceil(math.log10(least)), math.floor(math.log10(high)) + 1)]
         if len(powers) < 4:
             powers = sorted([*powers, *(3 * power for power in powers if 3 * power <= high)])
-        below = [0.0] if low <= 0 else []
-        axis |= {"values": below + powers} if len(powers) > 1 else {}
+        below = [] if scale["type"] == "log" else [0.0, *(-power for power in powers if -power >= low)]
+        axis |= {"values": [*below, *powers]} if len(powers) > 1 else {}
     return {"field": "value", "type": "quantitative", "title": title, "scale": scale, "axis": axis}
 
 

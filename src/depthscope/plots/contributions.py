@@ -13,4 +13,4 @@ TITLE = "Size of each write, relative to the stream"
 def plot(result: Result) -> Spec:
     """Norm of the write over norm of the stream, by layer, for attention (the mixer), MLP and whole block."""
     series = {name.removesuffix("_relative_norm"): found for name, found in present(result, READS).items()}
-    return finish(lines(series, "layer", "relative norm"), TITLE, described(series, "layer"))
+    return finish(lines(series, "layer", "relative norm", "auto"), TITLE, described(series, "layer"))

@@ -13,4 +13,4 @@ TITLE = "Median rank of the final token"
 def plot(result: Result) -> Spec:
     """Median rank of the model's final top-1 token by state; 1 is the best rank."""
     series = {"median rank": present(result, READS)["median_rank"]}
-    return finish(lines(series, "state", "median rank"), TITLE, described(series, "state"))
+    return finish(lines(series, "state", "median rank", "log"), TITLE, described(series, "state"))

@@ -18,7 +18,7 @@ def plot(result: Result) -> Spec:
     found = present(result, READS)["output_kl"]
     parts = sorted(np.asarray(found.axes["sublayer"]).tolist(), key=(*FIRST, *found.axes["sublayer"]).index)
     series = {name: found.select(sublayer=name) for name in parts}
-    drawn = lines(series, "layer", "KL from the clean output")
+    drawn = lines(series, "layer", "KL from the clean output", "auto")
     if "noise_floor" in result.findings.measurements:
         drawn += dashed(3 * result["noise_floor"].scalar(), "three times the noise floor")
     return finish(drawn, TITLE, described(series, "layer"))

@@ -14,4 +14,4 @@ NAMES = {"norm_median": "median", "norm_max": "largest"}
 def plot(result: Result) -> Spec:
     """Median and largest norm of a token's vector by state; a gap of orders of magnitude is a sink."""
     series = {NAMES[name]: found for name, found in present(result, READS).items()}
-    return finish(lines(series, "state", "norm"), TITLE, described(series, "state"))
+    return finish(lines(series, "state", "norm", "auto"), TITLE, described(series, "state"))

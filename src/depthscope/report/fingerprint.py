@@ -48,7 +48,7 @@ def fingerprint(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("BOS", data.get("bos")),
         ("seed", manifest.get("seed")),
         ("threads", manifest.get("threads")),
-        ("kernel", manifest.get("kernel")),
+        ("kernel", None if manifest.get("kernel") == model.get("attention") else manifest.get("kernel")),
         (
             "versions",
             _joined({"depthscope": manifest.get("depthscope", "?"), **manifest.get("versions", {})}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from depthscope.report.assets import FILES, policy, scripts, style_sheet
 from depthscope.report.fingerprint import fingerprint, law_rows, subtitle
@@ -12,6 +12,9 @@ from depthscope.report.verdict import verdicts
 from depthscope.results.result import Result
 from depthscope.store.atomic import write_text
 from depthscope.store.run import Run
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 CAVEATS = (
     "State 0 is the embedding output and state k the output of layer k \N{MINUS SIGN} 1, before the final "
@@ -57,9 +60,22 @@ def render(template: str, context: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["prose"] = prose
     codes = scripts()
     assets = {"css": style_sheet(), "scripts": codes, "policy": policy(codes)}
     return environment.get_template(template).render(context | assets)
+
+
+def prose(text: str) -> Markup:
+    """Escaped text in which `names in backticks` are set as code."""
+    from markupsafe import Markup, escape
+
+    parts = str(escape(text)).split("`")
+    if len(parts) % 2 == 0:  # a backtick without its partner stays what it is
+        return Markup("`").join(map(Markup, parts))
+    return Markup("").join(
+        Markup(f"<code>{part}</code>") if i % 2 else Markup(part) for i, part in enumerate(parts)
+    )
 
 
 def _context(run: Run, title: str | None) -> dict[str, Any]:
