@@ -11,7 +11,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol, Self
+from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -19,16 +19,22 @@ from depthscope.errors import BadInput
 from depthscope.store.atomic import write_bytes
 
 Arrays = dict[str, np.ndarray]
+Own = TypeVar("Own", bound="Part")
 
 
+@runtime_checkable
 class Part(Protocol):
     """One kind of sufficient statistic."""
 
     kind: ClassVar[str]
 
-    def add(self, other: Self) -> Self: ...
+    def add(self: Own, other: Own) -> Own:
+        """Both together."""
+        ...
 
-    def arrays(self) -> Arrays: ...
+    def arrays(self) -> Arrays:
+        """For the disk."""
+        ...
 
 
 @dataclass(frozen=True)
