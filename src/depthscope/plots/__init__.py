@@ -154,7 +154,7 @@ def y_axis(scale: Spec, title: str) -> Spec:
     low, high = scale["domain"]
     axis: Spec = {"tickCount": 6, "format": ".6~g"}
     if scale["type"] != "linear":
-        least = low if scale["type"] == "log" else scale["constant"]
+        least = low if scale["type"] == "log" else scale["constant"] / 3
         powers = [10.0**k for k in range(math.ceil(math.log10(least)), math.floor(math.log10(high)) + 1)]
         if len(powers) < 4:
             powers = sorted([*powers, *(3 * power for power in powers if 3 * power <= high)])
