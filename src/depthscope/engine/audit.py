@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+import math
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,15 +16,17 @@ from typing import Any
 from depthscope.engine.execute import Job, Outcome
 from depthscope.engine.executors import local
 from depthscope.engine.needs import Analysis, Facts, Needs, parameters, united, waves
-from depthscope.engine.provenance import described, identity
+from depthscope.engine.provenance import described, hashed, identity
 from depthscope.engine.shard import Shard, capture_shards, rows_that_fit, sweep_shards
 from depthscope.engine.tally import Tally, fold
-from depthscope.errors import BadInput, LawBroken, Refused
+from depthscope.errors import BadInput, LawBroken, NonFinite, Refused
 from depthscope.materials.text import Bos, Windows, cut, read
 from depthscope.registry import ANALYSES
 from depthscope.results.result import Result, Text
 from depthscope.runtime.model import Model
-from depthscope.runtime.verify import holds, verify
+from depthscope.runtime.verify import verify
+from depthscope.store.atomic import read_json, write_json
+from depthscope.store.folder import MANIFEST
 from depthscope.store.run import Run, RunFolder, open_run
 
 FIRST = (
@@ -110,24 +115,35 @@ def audit(
         RunMismatch: when `out` holds a run of other parameters. BadInput, EmptyMaterial: for unusable text.
         NonFinite: when the model gives no finite number.
     """
+    if null not in (None, "shuffled"):
+        raise BadInput(f"null={null!r}; it is 'shuffled' or None")
+    model = hashed(model)
     asked = chosen(analyses, model)
     reading = Reading(text, field, tokens, window, bos, max_length, chat)
     windows = reading.windows(model)
     windows = windows.shuffled(seed) if null == "shuffled" else windows
+    begun = time.perf_counter()
+    laws = verified(model, force, Path(out) / MANIFEST)  # before the folder is made: a refusal leaves nothing behind
+    seconds = {"verify": time.perf_counter() - begun}
     with RunFolder.open_or_create(out, _key(model, windows, seed, window)) as folder:
-        auditor = _Auditor(model, windows, folder, seed, workers, budget, progress or _silent)
-        auditor.prepare(asked, command, force)
-        auditor.work(asked.analyses)
+        auditor = _Auditor(model, windows, folder, seed, workers, budget, progress or _silent, seconds)
+        auditor.prepare(asked, command, laws)
+        auditor.work(asked)
         auditor.finish()
     return open_run(out)
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The analyses that will run, and those of the default list that the model refuses, with the reason."""
+    """The analyses that will run, and those of the default list that the model refuses, with the reason.
+
+    Args:
+        implied: those that nobody named; the others wait for them, whatever parameters they ran with.
+    """
 
     analyses: Mapping[str, Analysis]
     refused: Mapping[str, str]
+    implied: frozenset[str] = frozenset()
 
 
 def chosen(analyses: Iterable[str | Analysis] | None, model: Model) -> Chosen:
@@ -135,30 +151,89 @@ def chosen(analyses: Iterable[str | Analysis] | None, model: Model) -> Chosen:
 
     Raises:
         UnknownName: for an unknown name. Refused: when a named analysis refuses the model.
+        BadInput: for no analysis, or one that is named twice with different parameters.
     """
     named: dict[str, Analysis] = {}
+    implied: dict[str, Analysis] = {}
     refused: dict[str, str] = {}
     for item in FIRST if analyses is None else analyses:
         name, analysis = _resolved(item)
+        if named.get(name, analysis) != analysis:
+            raise BadInput(f"{name} was asked for twice, with {named[name]} and {analysis}; use two run folders")
         try:
-            needs = analysis.needs(model.anatomy)
+            implied |= _before(analysis, model)
         except Refused as reason:
             if analyses is not None:
                 raise Refused(f"{name} cannot run on {model.name}: {reason}") from reason
             refused[name] = str(reason)
             continue
-        for before in needs.after:
-            named.setdefault(before, ANALYSES[before]())
         named[name] = analysis
     if not named:
         raise BadInput(f"no analysis to run; refused: {refused}")
-    return Chosen(named, refused)
+    for name, analysis in named.items():
+        words(name, analysis)
+    return Chosen({**implied, **named}, refused, frozenset(implied) - frozenset(named))
+
+
+def _before(analysis: Analysis, model: Model) -> dict[str, Analysis]:
+    """What an analysis waits for, and what that waits for, each with its default parameters."""
+    found: dict[str, Analysis] = {}
+    left = list(analysis.needs(model.anatomy).after)
+    while left:
+        name = left.pop()
+        if name not in found:
+            found[name] = ANALYSES[name]()
+            left += found[name].needs(model.anatomy).after
+    return found
 
 
 def _resolved(item: str | Analysis) -> tuple[str, Analysis]:
+    """Name and object. One of ours is called by its file, an object from elsewhere by its class in snake case."""
     if isinstance(item, str):
         return item, ANALYSES[item]()
-    return type(item).__module__.rsplit(".", 1)[-1], item
+    package, _, file = type(item).__module__.rpartition(".")
+    own = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(item).__name__).lower()
+    return (file if package == ANALYSES.package else own), item
+
+
+def words(name: str, analysis: Analysis) -> Text:
+    """The docstring of an analysis's module, taken apart; of its class, where it comes from elsewhere.
+
+    Raises:
+        UnknownName: when a section is missing.
+    """
+    if type(analysis).__module__.startswith(f"{ANALYSES.package}."):
+        return Text.of(ANALYSES.docstring(name))
+    written = inspect.getdoc(type(analysis)) or ""
+    return Text.of(written if "Question:" in written else inspect.getdoc(inspect.getmodule(type(analysis))) or "")
+
+
+def verified(model: Model, force: bool, manifest: Path) -> list[dict[str, Any]]:
+    """What each law says of the loaded weights: what the manifest of an earlier session keeps, or a new check.
+
+    Raises:
+        NonFinite: when the weights give NaN. LawBroken: when a law is broken; both only where `force` is off.
+    """
+    stored = read_json(manifest).get("verification") if manifest.exists() else None
+    found = stored or [_plain(v.as_dict()) for v in verify(model)]
+    broken = [v for v in found if v["status"] == "broken"]
+    if not broken or force:
+        return found
+    if all(v["worst"] is None for v in broken):
+        raise NonFinite(
+            f"{model.name} gives NaN or infinite numbers on the text that laws are checked on; check the weights, or "
+            "run in float32 or bfloat16 where the model overflows float16"
+        )
+    said = "; ".join(f"law {v['law']}, {v['title']}: {v['reason']}" for v in broken)
+    raise LawBroken(
+        f"{model.name} breaks {said}. Numbers would not mean what they say; --force runs all the same"
+    )
+
+
+def _plain(verdict: dict[str, Any]) -> dict[str, Any]:
+    """The verdict as JSON, which has no form for an error that is not finite."""
+    worst = verdict["worst"]
+    return verdict if worst is None or math.isfinite(worst) else {**verdict, "worst": None}
 
 
 def _key(model: Model, windows: Windows, seed: int, window: int) -> dict[str, Any]:
@@ -181,35 +256,23 @@ class _Auditor:
         workers: int,
         budget: int,
         progress: Progress,
+        seconds: dict[str, float],
     ) -> None:
         self.model, self.windows, self.folder = model, windows, folder
         self.seed, self.workers, self.budget, self.progress = seed, workers, budget, progress
         self.kind, self.units = windows.units()
-        self.seconds: dict[str, float] = {}
-        self.health = {"non_finite": 0, "halved": 0}
+        self.seconds = seconds
         self.given: dict[str, Result] = {}
 
-    def prepare(self, asked: Chosen, command: str, force: bool) -> None:
-        """Verify the laws once, write the manifest and the ids that will be read."""
-        stored = self.folder.manifest
-        begun = time.perf_counter()
-        verdicts = stored.get("verification")
-        if verdicts is None:
-            found = verify(self.model)
-            if not holds(found) and not force:
-                broken = "; ".join(
-                    f"law {v.law}, {v.title}: {v.reason}" for v in found if v.status == "broken"
-                )
-                raise LawBroken(
-                    f"{self.model.name} breaks {broken}. Numbers would not mean what they say; --force runs all the same"
-                )
-            verdicts = [v.as_dict() for v in found]
-        self.seconds["verify"] = time.perf_counter() - begun
-        known = {**stored.get("analyses", {}), **{n: parameters(a) for n, a in asked.analyses.items()}}
-        self.manifest = {
+    def prepare(self, asked: Chosen, command: str, verdicts: list[dict[str, Any]]) -> None:
+        """Write the manifest and the ids that will be read."""
+        stored: dict[str, Any] = self.folder.manifest
+        kept = asked.implied & set(open_run(self.folder.path))
+        fresh = {n: parameters(a) for n, a in asked.analyses.items() if n not in kept}
+        self.manifest: dict[str, Any] = {
             **described(self.model, self.windows, self.kind, self.seed),
             "verification": verdicts,
-            "analyses": known,
+            "analyses": {**stored.get("analyses", {}), **fresh},
             "refused": {**stored.get("refused", {}), **asked.refused},
             "command": command or stored.get("command", ""),
             "timings": stored.get("timings", {}),
@@ -222,26 +285,33 @@ class _Auditor:
             [w.index for w in items], [w.document for w in items], [w.ids for w in items]
         )
 
-    def work(self, analyses: Mapping[str, Analysis]) -> None:
-        """All waves; what is already in the folder is not done again."""
+    def work(self, asked: Chosen) -> None:
+        """All waves; what is already in the folder is not done again, unless what it waited for was."""
         finished = open_run(self.folder.path)
-        needs = {name: a.needs(self.model.anatomy) for name, a in analyses.items()}
+        needs = {name: a.needs(self.model.anatomy) for name, a in asked.analyses.items()}
+        renewed: set[str] = set()
         for wave in waves(needs):
-            fresh = {n: analyses[n] for n in wave if not _done(finished, n, analyses[n])}
-            self.given.update({n: finished[n] for n in wave if n not in fresh})
-            if fresh:
+            done = {
+                n for n in wave
+                if _done(finished, n, None if n in asked.implied else asked.analyses[n])
+                and not renewed & set(needs[n].after)
+            }  # fmt: skip
+            self.given.update({n: finished[n] for n in done})
+            if fresh := {n: asked.analyses[n] for n in wave if n not in done}:
                 self._wave(fresh, {n: needs[n] for n in fresh})
+                renewed.update(fresh)
 
     def _wave(self, analyses: Mapping[str, Analysis], needs: Mapping[str, Needs]) -> None:
         union = united(needs.values())
         job = Job(analyses, needs, union, self.windows, self.units, dict(self.given), self.seed)
         shards = self.shards(union)
-        folders = {name: self.folder.parts(self._part(name, a, union)) for name, a in analyses.items()}
+        stamp = self._stamp(union)
+        folders = {name: self.folder.parts(f"{name}-{_digest([parameters(a), stamp])}") for name, a in analyses.items()}
         todo = [
             s for s in shards if not all((f / f"{s.name}.npz").exists() for f in self._for(folders, needs, s))
         ]
         done = sum(_tokens(s) for s in shards) - sum(_tokens(s) for s in todo)
-        self._run(job, todo, folders, done, sum(_tokens(s) for s in shards))
+        self._run(job, todo, folders, stamp, (done, sum(_tokens(s) for s in shards)))
         for name, analysis in analyses.items():
             self._conclude(name, analysis, folders[name], [s for s in shards if _sees(needs[name], s)])
 
@@ -259,33 +329,55 @@ class _Auditor:
     def _for(self, folders: Mapping[str, Path], needs: Mapping[str, Needs], shard: Shard) -> list[Path]:
         return [folder for name, folder in folders.items() if _sees(needs[name], shard)]
 
-    def _part(self, name: str, analysis: Analysis, union: Needs) -> str:
-        content = json.dumps(
-            [parameters(analysis), union.positions, union.every_query, self.budget, repr(sorted(union.sites))]
-        )
-        return f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    def _stamp(self, union: Needs) -> str:
+        """What the numbers of a part depend on besides the analysis: how shards are cut, and what was given to them."""
+        given = {name: dict(self.given[name].parameters) for name in sorted(union.after)}
+        how = [union.positions, union.every_query, self.budget, repr(sorted(union.sites)), repr(sorted(union.sweeps))]
+        return _digest([*how, given])
 
     def _run(
-        self, job: Job, todo: Sequence[Shard], folders: Mapping[str, Path], done: int, total: int
+        self, job: Job, todo: Sequence[Shard], folders: Mapping[str, Path], stamp: str, counts: tuple[int, int]
     ) -> None:
+        done, total = counts
         self.progress("audit", done, total)
         size = {s.name: _tokens(s) for s in todo}
         for outcome in local.outcomes(self.model, job, todo, self.workers):
+            self._note(outcome, stamp)
             for name, tally in outcome.tallies.items():
                 tally.save(folders[name] / f"{outcome.shard}.npz")
-            self._note(outcome)
             done += size[outcome.shard]
             self.progress("audit", done, total)
 
-    def _note(self, outcome: Outcome) -> None:
+    def _note(self, outcome: Outcome, stamp: str) -> None:
+        """Keep the shard's time, and on the disk, before its tallies, what was wrong with it."""
         phase = outcome.shard.partition("-")[0]
         self.seconds[phase] = self.seconds.get(phase, 0.0) + outcome.seconds
-        self.health["non_finite"] += outcome.non_finite
-        self.health["halved"] += outcome.halved
+        path = self.folder.parts("health") / f"{outcome.shard}-{stamp}.json"
+        if outcome.non_finite or outcome.halved:
+            bad = {str(window): count for window, count in outcome.non_finite.items()}
+            write_json(path, {"non_finite": bad, "halved": outcome.halved})
+        else:
+            path.unlink(missing_ok=True)
+
+    def health(self) -> dict[str, int]:
+        """Positions with states that are not finite, windows left out for them, batches halved: over all sessions."""
+        worst: dict[str, int] = {}
+        halved = 0
+        for path in sorted(self.folder.parts("health").glob("*.json")):
+            found = read_json(path)
+            halved += bool(found["halved"])
+            for window, count in found["non_finite"].items():
+                worst[window] = max(count, worst.get(window, 0))
+        return {"count": sum(worst.values()), "windows": len(worst), "halved_batches": halved}
 
     def _conclude(self, name: str, analysis: Analysis, folder: Path, shards: Sequence[Shard]) -> None:
         begun = time.perf_counter()
         total = fold([Tally.load(folder / f"{s.name}.npz") for s in shards])
+        if not total:
+            raise NonFinite(
+                f"every window that {name} read has NaN or infinite states in {self.model.name}; check the weights and "
+                "the text, or run in float32 or bfloat16 where the model overflows float16"
+            )
         facts = Facts.of(self.model.anatomy, self.kind, self.seed, self.model.name)
         findings = analysis.conclude(total, facts)
         notes = (*findings.notes, *self._caveats())
@@ -294,7 +386,7 @@ class _Auditor:
             name,
             parameters(analysis),
             replace(findings, notes=notes),
-            Text.of(ANALYSES.docstring(name)),
+            words(name, analysis),
             about,
         )
         self.folder.write_result(result)
@@ -303,15 +395,15 @@ class _Auditor:
 
     def _caveats(self) -> tuple[str, ...]:
         few = "Fewer than 8 documents were read, so intervals are over windows, which are not independent."
-        return (few,) if self.kind == "windows" else ()
+        left_out = self.health()["windows"]
+        broken = f"{left_out} of {len(self.windows.items)} windows had NaN or infinite states and were left out."
+        return ((few,) if self.kind == "windows" else ()) + ((broken,) if left_out else ())
 
     def finish(self) -> None:
         """Mark the run complete and keep its timings."""
         timings = {k: round(v + self.manifest["timings"].get(k, 0.0), 3) for k, v in self.seconds.items()}
-        before = self.manifest["non_finite"].get("count", 0)
-        health = {"count": before + self.health["non_finite"], "halved_batches": self.health["halved"]}
         kept = {**self.manifest["timings"], **timings}
-        self.folder.write_manifest({**self.manifest, "timings": kept, "non_finite": health, "complete": True})
+        self.folder.write_manifest({**self.manifest, "timings": kept, "non_finite": self.health(), "complete": True})
 
 
 def _tokens(shard: Shard) -> int:
@@ -322,8 +414,12 @@ def _sees(needs: Needs, shard: Shard) -> bool:
     return shard.sweep in needs.sweeps if shard.sweep else needs.captures
 
 
-def _done(run: Run, name: str, analysis: Analysis) -> bool:
-    """True where the folder holds this analysis's result with the same parameters."""
-    if name not in run:
-        return False
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
+
+
+def _done(run: Run, name: str, analysis: Analysis | None) -> bool:
+    """True where the folder holds this analysis's result with the same parameters; with any, where None is asked."""
+    if name not in run or analysis is None:
+        return name in run
     return json.loads(json.dumps(dict(run[name].parameters))) == json.loads(json.dumps(parameters(analysis)))

@@ -1,9 +1,9 @@
-"""One shard: run it once, let every analysis take its share, count what was not finite. All analyses succeed or none."""
+"""One shard: run it once, let every analysis take its share, count what was not finite. All succeed or none."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,6 @@ from depthscope.engine.needs import Analysis, Needs
 from depthscope.engine.shard import Shard
 from depthscope.engine.tally import Tally
 from depthscope.engine.view import View, queries
-from depthscope.errors import NonFinite
 from depthscope.materials.text import Windows
 from depthscope.runtime.model import Batch, Model
 from depthscope.runtime.run import run
@@ -41,12 +40,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came back of one shard: a tally for each analysis, and how the shard fared."""
+    """What came back of one shard: a tally for each analysis, and how the shard fared.
+
+    Args:
+        non_finite: window -> positions with NaN or infinite states; these windows are in no tally.
+    """
 
     shard: str
     tallies: Mapping[str, Tally]
     tokens: int
-    non_finite: int
+    non_finite: Mapping[int, int]
     seconds: float
     halved: bool
 
@@ -55,35 +58,37 @@ def execute(model: Model, job: Job, shard: Shard) -> Outcome:
     """Run one shard; when memory runs out the batch is halved and the outcome marked.
 
     Raises:
-        NonFinite: when no state of the shard is finite.
         MemoryError: when even a single row does not fit.
     """
-    begun = time.perf_counter()
+    begun, found = time.perf_counter(), None
     try:
-        tallies, bad = _observe(model, job, shard)
-        halved = False
+        found = _observe(model, job, shard)
     except (torch.OutOfMemoryError, MemoryError):
         if len(shard.windows) == 1:
             raise
-        tallies, bad = _halves(model, job, shard)
-        halved = True
+    halved = found is None
+    # Not inside the except clause: the error's frames would keep the very tensors that did not fit.
+    tallies, bad = _halves(model, job, shard) if found is None else found
     tokens = len(shard.windows) * shard.length
     return Outcome(shard.name, tallies, tokens, bad, time.perf_counter() - begun, halved)
 
 
-def _halves(model: Model, job: Job, shard: Shard) -> tuple[dict[str, Tally], int]:
-    middle = len(shard.windows) // 2
-    outcomes = [
-        execute(model, job, part)
-        for part in (_part(shard, 0, middle), _part(shard, middle, len(shard.windows)))
-    ]
-    tallies = {name: outcomes[0].tallies[name].add(outcomes[1].tallies[name]) for name in outcomes[0].tallies}
-    return tallies, sum(o.non_finite for o in outcomes)
+Observed = tuple[Mapping[str, Tally], Mapping[int, int]]
+"""Tallies, and window -> positions that were not finite."""
 
 
-def _part(shard: Shard, start: int, stop: int) -> Shard:
-    pairs = tuple((row - start, p) for row, p in shard.positions if start <= row < stop)
-    return replace(shard, windows=shard.windows[start:stop], positions=pairs)
+def _halves(model: Model, job: Job, shard: Shard) -> Observed:
+    middle, end = len(shard.windows) // 2, len(shard.windows)
+    first, second = (execute(model, job, _only(shard, rows)) for rows in (range(middle), range(middle, end)))
+    tallies = {name: first.tallies[name].add(second.tallies[name]) for name in first.tallies}
+    return tallies, {**first.non_finite, **second.non_finite}
+
+
+def _only(shard: Shard, rows: Sequence[int]) -> Shard:
+    """The shard restricted to some rows."""
+    place = {row: k for k, row in enumerate(rows)}
+    pairs = tuple((place[row], p) for row, p in shard.positions if row in place)
+    return replace(shard, windows=tuple(shard.windows[r] for r in rows), positions=pairs)
 
 
 def batch_of(job: Job, shard: Shard) -> Batch:
@@ -92,13 +97,19 @@ def batch_of(job: Job, shard: Shard) -> Batch:
     return replace(Batch.of_ids(ids, [job.units[w] for w in shard.windows]), windows=shard.windows)
 
 
-def _observe(model: Model, job: Job, shard: Shard) -> tuple[dict[str, Tally], int]:
+def _observe(model: Model, job: Job, shard: Shard) -> Observed:
+    """What each analysis makes of one pass. A window with a state that is not finite is left out for all of them."""
+    observing = [n for n in job.analyses if _observes(job.needs[n], shard)]
     view = look(model, job, shard)
     bad = _not_finite(view)
-    given = job.given
-    observing = [n for n in job.analyses if _observes(job.needs[n], shard)]
-    tallies = {n: job.analyses[n].observe(view.seen.model, view.seen.batch, view, given) for n in observing}
-    return tallies, bad
+    if bad:
+        fine = [row for row, window in enumerate(shard.windows) if window not in bad]
+        empty = {name: Tally({}) for name in observing}
+        tallies, more = _observe(model, job, _only(shard, fine)) if fine else (empty, {})
+        return tallies, {**bad, **more}
+    return {
+        n: job.analyses[n].observe(view.seen.model, view.seen.batch, view, job.given) for n in observing
+    }, bad
 
 
 def _observes(needs: Needs, shard: Shard) -> bool:
@@ -117,13 +128,7 @@ def look(model: Model, job: Job, shard: Shard) -> View:
     return View(seen, job.union, shard, job.seed)
 
 
-def _not_finite(view: View) -> int:
-    """Positions with a state that is not finite."""
-    bad = ~torch.isfinite(view.norms).all(0) & view.seen.batch.mask
-    count = int(bad.sum())
-    if count == int(view.seen.batch.mask.sum()):
-        raise NonFinite(
-            f"every position of shard {view.shard.name} has NaN or infinite states in {view.seen.model.name}; "
-            "check the weights, or run in float32 or bfloat16 where the model overflows float16"
-        )
-    return count
+def _not_finite(view: View) -> dict[int, int]:
+    """Window -> positions with a state that is not finite, of the windows that have any."""
+    broken = (~torch.isfinite(view.norms).all(0) & view.seen.batch.mask).sum(-1).tolist()
+    return {window: count for window, count in zip(view.shard.windows, broken, strict=True) if count}

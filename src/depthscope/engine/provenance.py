@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 import depthscope
 from depthscope.materials.text import Windows
+from depthscope.runtime.fingerprint import weights_hash
 from depthscope.runtime.model import Model
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow")
+
+
+def hashed(model: Model) -> Model:
+    """The model with a hash of its weights in its provenance, taken now where it was built in memory."""
+    if model.provenance.get("weights_hash"):
+        return model
+    return replace(model, provenance={**model.provenance, "weights_hash": weights_hash(model.net)})
 
 
 def identity(model: Model) -> dict[str, Any]:

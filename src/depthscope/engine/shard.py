@@ -15,6 +15,8 @@ from depthscope.materials.text import Windows
 ROWS = 8
 """Windows a shard at most; a crash costs one shard."""
 _SWEEP_TOKENS = 256
+STATES = frozenset({"L0.resid_pre", "L*.resid_post"})
+"""Read by every pass."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def _spread(windows: Windows, count: int, length: int, seed: int) -> Sequence[in
 
 def rows_that_fit(anatomy: Anatomy, needs: Needs, length: int, itemsize: int, budget: int) -> int:
     """Windows a batch so that everything read stays within the budget, at most ROWS; depends on sizes only."""
-    sites = sum(len(_safe_expand(anatomy, pattern)) for pattern in needs.sites)
+    sites = sum(len(_safe_expand(anatomy, pattern)) for pattern in needs.sites | STATES)
     width = sites * anatomy.d_model + (
         anatomy.n_layers * anatomy.n_kv_heads * anatomy.d_head if needs.every_query else 0
     )

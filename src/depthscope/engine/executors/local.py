@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Any
 
 import torch
@@ -22,8 +23,9 @@ _STATE: dict[str, Any] = {}
 def outcomes(model: Model, job: Job, shards: Sequence[Shard], workers: int = 1) -> Iterator[Outcome]:
     """Run shards and yield their outcomes as they finish.
 
-    With several workers each has its own copy of the model and cores / workers threads. A worker that dies (killed, out
-    of memory) is replaced once and its unfinished shards run again.
+    With several workers each has its own copy of the model and cores / workers threads, but no more than this process
+    uses. A worker that dies (killed, out of memory) is replaced once and its unfinished shards run again; workers end
+    with this process, even where it is killed.
 
     Raises:
         WorkerLost: when workers die a second time.
@@ -48,7 +50,7 @@ def outcomes(model: Model, job: Job, shards: Sequence[Shard], workers: int = 1) 
 
 
 def _pooled(model: Model, job: Job, shards: Sequence[Shard], workers: int) -> Iterator[Outcome]:
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // workers))
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, context, _start, (model, job, threads)) as pool:
         waiting: set[Future[Outcome]] = {pool.submit(_work, shard) for shard in shards}
@@ -58,8 +60,16 @@ def _pooled(model: Model, job: Job, shards: Sequence[Shard], workers: int) -> It
 
 
 def _start(model: Model, job: Job, threads: int) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     _STATE.update(model=model, job=job)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(shard: Shard) -> Outcome:
