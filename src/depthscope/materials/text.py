@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -116,19 +116,40 @@ def read(source: str | Path | Sequence[str] | None, field: str = "text") -> tupl
     if str(source).startswith("hub:"):
         return str(source), _kept(_hub(str(source)[4:], field), str(source))
     path = Path(source)
-    if not path.exists():
+    if not _exists(path):
         raise BadInput(
-            f"there is no text at {path}; give a file, a folder, hub:NAME, or leave --text out for the sample"
+            f"there is no text at {str(path)[:200]}; give a file, a folder, hub:NAME, or leave --text out for the sample"
         )
     return path.name, _kept(_files(path, field), str(path))
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a text given as a path can be longer than any file name
+        return False
+
+
 def _kept(documents: Iterable[Document], where: str) -> list[Document]:
-    found = [d for d in documents if d.text.strip()]
+    found = _distinct(d for d in documents if d.text.strip())
     if not found:
         raise EmptyMaterial(
             f"no text in {where}: every document is empty or there is none; give a file with text in it"
         )
+    return found
+
+
+def _distinct(documents: Iterable[Document]) -> list[Document]:
+    """The documents under distinct names: two units of one name would be counted as one."""
+    seen: dict[str, int] = {}
+    found: list[Document] = []
+    for document in documents:
+        name, number = document.name, seen.get(document.name, 0)
+        while name in seen:
+            number += 1
+            name = f"{document.name}~{number}"
+        seen[document.name], seen[name] = number, 0
+        found.append(Document(name, document.text))
     return found
 
 
@@ -154,7 +175,7 @@ def _prefixed(prefix: str, documents: Iterator[Document]) -> Iterator[Document]:
 
 def _decoded(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8")
+        return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInput(
             f"{path} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}; convert it, for example with iconv"
@@ -164,7 +185,8 @@ def _decoded(path: Path) -> str:
 
 
 def _json_lines(content: str, name: str, field: str) -> Iterator[Document]:
-    for number, line in enumerate(content.splitlines()):
+    # Not splitlines: a text may hold other line ends, such as U+2028, which JSON does not escape.
+    for number, line in enumerate(content.split("\n")):
         if not line.strip():
             continue
         try:
@@ -203,8 +225,10 @@ def _hub(name: str, field: str) -> Iterator[Document]:
         raise MissingPackage("the hub reader", "pip install 'depthscope[hub]'") from error
     path, _, split = name.partition(":")
     for number, row in enumerate(datasets.load_dataset(path, split=split or "test", streaming=True)):
-        if field not in row:
-            raise BadInput(f"hub data set {path} has no field {field!r}; it has {sorted(row)}")
+        if not isinstance(row.get(field), str):
+            raise BadInput(
+                f"hub data set {path} has no text under {field!r}; it has {sorted(row)}; name it with --field"
+            )
         yield Document(f"{path}-{number:06d}", row[field])
 
 
@@ -213,8 +237,10 @@ def edges(tokenizer: Any, bos: Bos = "auto", model_type: str = "") -> tuple[list
 
     Raises:
         Refused: for `never` on a model known to need BOS; `never-forced` does it all the same.
-        BadInput: for `always` where the tokenizer has no BOS.
+        BadInput: for an unknown policy, and for `always` where the tokenizer has no BOS.
     """
+    if bos not in get_args(Bos):
+        raise BadInput(f"--bos {bos!r} is unknown; it is {', '.join(get_args(Bos))}")
     plain = tokenizer.encode("a", add_special_tokens=False)
     full = tokenizer.encode("a")
     at = next((k for k in range(len(full)) if full[k : k + len(plain)] == plain), 0)
@@ -253,24 +279,45 @@ def cut(
         chat: each document is a user's message in the tokenizer's chat template.
 
     Raises:
-        BadInput: for a window shorter than SHORTEST. EmptyMaterial: when no document reaches SHORTEST tokens.
+        BadInput: for a window or a number of tokens below SHORTEST, or a length below 1.
+        EmptyMaterial: when no document reaches SHORTEST tokens.
     """
     if window < SHORTEST:
         raise BadInput(f"--window {window} is too short; windows need at least {SHORTEST} tokens")
+    if tokens < SHORTEST:
+        raise BadInput(f"--tokens {tokens} is less than one window; read at least {SHORTEST} tokens")
+    if max_length is not None and max_length < 1:
+        raise BadInput(f"--max-length {max_length} leaves nothing of any document; give 1 or more")
     before, after, words = ([], [], "chat template") if chat else edges(tokenizer, bos, model_type)
     room = window - len(before) - len(after)
-    columns, dropped = [], 0
-    for document in documents:
+    dropped = 0
+
+    def pieces(document: Document) -> list[list[int]]:
+        nonlocal dropped
         ids = _ids(document, tokenizer, chat)[:max_length]
-        pieces = [before + ids[k : k + room] + after for k in range(0, len(ids), room)]
-        dropped += sum(len(p) for p in pieces if len(p) < SHORTEST)
-        columns.append([(document.name, p) for p in pieces if len(p) >= SHORTEST])
-    rows = [piece for row in zip_longest(*columns) for piece in row if piece is not None]
-    if not rows:
+        found = [before + ids[k : k + room] + after for k in range(0, len(ids), room)]
+        dropped += sum(len(p) for p in found if len(p) < SHORTEST)
+        return [p for p in found if len(p) >= SHORTEST]
+
+    items = tuple(_until(_in_turn(documents, pieces), tokens, after))
+    if not items:
         raise EmptyMaterial(
             f"{source} gives {dropped} tokens in {len(documents)} documents, none with {SHORTEST} tokens or more; give longer text"
         )
-    return Windows(tuple(_until(rows, tokens)), source, words, dropped)
+    return Windows(items, source, words, dropped)
+
+
+def _in_turn(
+    documents: Sequence[Document], pieces: Callable[[Document], list[list[int]]]
+) -> Iterator[tuple[str, list[int]]]:
+    """Every document's first window, then every second one; a document is tokenised when its turn comes."""
+    later: list[list[tuple[str, list[int]]]] = []
+    for document in documents:
+        first, *rest = pieces(document) or [[]]
+        if first:
+            yield document.name, first
+        later.append([(document.name, p) for p in rest])
+    yield from (piece for row in zip_longest(*later) for piece in row if piece is not None)
 
 
 def _ids(document: Document, tokenizer: Any, chat: bool) -> list[int]:  # noqa: ANN401
@@ -282,11 +329,12 @@ def _ids(document: Document, tokenizer: Any, chat: bool) -> list[int]:  # noqa: 
     return list(tokenizer.apply_chat_template(message, tokenize=True, return_dict=False))
 
 
-def _until(rows: Sequence[tuple[str, list[int]]], tokens: int) -> Iterator[Window]:
+def _until(rows: Iterable[tuple[str, list[int]]], tokens: int, after: list[int]) -> Iterator[Window]:
     """Windows until the budget is reached; the last one is cut to fit where what is left is long enough."""
     left = tokens
     for index, (name, ids) in enumerate(rows):
+        kept = ids if len(ids) <= left else ids[: left - len(after)] + after
+        yield Window(index, name, tuple(kept))
+        left -= len(ids)
         if left < SHORTEST:
             return
-        yield Window(index, name, tuple(ids[:left]))
-        left -= len(ids)
