@@ -1,20 +1,23 @@
 """Corpus statistics: how large the stream is, and where it is massive.
 
-Question: How does the norm of the residual stream grow with depth, which positions are sinks, and which layers write them?
+Question: How does the norm of the residual stream grow with depth, which positions are sinks, and which
+layers write them?
 
-Method: The norm of every state at every position from 1 on (median, 99th percentile from a hash-chosen sample of
-positions; largest over all, position 0 included). A sink is position 0 or a position whose norm exceeds 4 times the
-median of its window at some state from 1 on; sink_share counts the massive ones at each state, position 0 left out.
-peak_ratio is a window's largest norm over its median. A layer is a sink writer where peak_ratio after it exceeds 10 and
-is more than three times the one before it. massive_channel is the channel with the largest mean square and
-massive_channel_share its share of the energy of a state.
+Method: The norm of every state at every position from 1 on (median, 99th percentile from a hash-chosen
+sample of positions; largest over all, position 0 included). A sink is position 0 or a position whose norm
+exceeds 4 times the median of its window at some state from 1 on; sink_share counts the massive ones at each
+state, position 0 left out. peak_ratio is a window's largest norm over its median. A layer is a sink writer
+where peak_ratio after it exceeds 10 and is more than three times the one before it. massive_channel is the
+channel with the largest mean square and massive_channel_share its share of the energy of a state.
 
-How to read: A jump of peak_ratio at one layer means that this layer turns one position, mostly the first, into a sink
-whose norm dwarfs all others. Such a layer looks harmless by most scores and cannot be removed.
+How to read: A jump of peak_ratio at one layer means that this layer turns one position, mostly the first,
+into a sink whose norm dwarfs all others. Such a layer looks harmless by most scores and cannot be removed.
 
-What misleads: A mean that includes sinks describes the sinks. In models with few layers the rule for writers is coarse.
+What misleads: A mean that includes sinks describes the sinks. In models with few layers the rule for
+writers is coarse.
 
-Source: Sun et al. 2024, Massive Activations in Large Language Models (arXiv 2402.17762); Xiao et al. 2024 (2309.17453).
+Source: Sun et al. 2024, Massive Activations in Large Language Models (arXiv 2402.17762); Xiao et al. 2024
+(2309.17453).
 """
 
 from __future__ import annotations
@@ -61,7 +64,7 @@ class CorpusStatistics:
         row_median = torch.nanmedian(seen.norms, dim=-1, keepdim=True).values
         massive = (seen.norms > RATIO * row_median)[:, rows, positions].T.double().cpu().numpy()
         peak = torch.nan_to_num(seen.norms, nan=0.0).amax(-1) / row_median[..., 0]
-        kept = Rows(seen.keys(rows, positions), {"norm": norms, "unit": units}, self.sample)  # pyright: ignore[reportArgumentType]
+        kept = Rows(seen.sampling_keys(rows, positions), {"norm": norms, "unit": units}, self.sample)
         return Tally({
             "norms": kept.add(Rows(kept.key[:0], {n: c[:0] for n, c in kept.columns.items()}, self.sample)),
             "massive": PerDocument.of(units.tolist(), massive),

@@ -2,17 +2,17 @@
 
 Question: Does a head look at the previous token, at the first, at itself, nearby or everywhere?
 
-Method: Attention rows are recomputed from queries and keys at every 16th query from position 1 on and averaged over queries:
-entropy in nats, entropy_norm = entropy over the log of the number of visible keys, distance in tokens, mass on the
-previous token, on the first, on itself, and on the nearest 8 and 32 keys (the first token left out). No full attention
-map is ever held.
+Method: Attention rows are recomputed from queries and keys at every 16th query from position 1 on and
+averaged over queries: entropy in nats, entropy_norm = entropy over the log of the number of visible keys,
+distance in tokens, mass on the previous token, on the first, on itself, and on the nearest 8 and 32 keys
+(the first token left out). No full attention map is ever held.
 
-How to read: Sort the grid by a score. `first` near 1 is a head that rests on the sink; `previous` near 1 a previous-token
-head; entropy_norm near 1 a head that averages over everything.
+How to read: Sort the grid by a score. `first` near 1 is a head that rests on the sink; `previous` near 1 a
+previous-token head; entropy_norm near 1 a head that averages over everything.
 
-What misleads: Attention says where a head looks, not what it writes. Means over queries hide heads that act rarely. In
-layers with a sliding window `first` counts only queries that can still see the first token. A learned sink takes mass
-that is in no column.
+What misleads: Attention says where a head looks, not what it writes. Means over queries hide heads that act
+rarely. In layers with a sliding window `first` counts only queries that can still see the first token. A
+learned sink takes mass that is in no column.
 
 Source: Clark et al. 2019 (arXiv 1906.04341); Xiao et al. 2024 (2309.17453).
 """

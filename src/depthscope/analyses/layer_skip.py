@@ -1,21 +1,24 @@
 """Layer skip: what breaks when a layer is left out.
 
-Question: How much do the output and each later layer change when one layer, or only its attention or MLP, adds nothing?
+Question: How much do the output and each later layer change when one layer, or only its attention or MLP,
+adds nothing?
 
-Method: Each layer (block), mixer (attention) and MLP is skipped in turn; all later layers run on. output_kl = mean
-KL(clean || skipped) of the output, loss_increase = mean rise of the cross-entropy of the true next token, both in nats;
-effect_on_later = sum over positions of |change of a later layer's block write| over the sum of |clean write|. Position 0
-and massive positions keep their clean stream and are not measured. All skips run in one float32 sweep in which rows join
-as depth grows. noise_floor is the clean pass against itself in another batch shape; means below three times it are
-shown as 0.
+Method: Each layer (block), mixer (attention) and MLP is skipped in turn; all later layers run on. output_kl
+= mean KL(clean || skipped) of the output, loss_increase = mean rise of the cross-entropy of the true next
+token, both in nats; effect_on_later = sum over positions of |change of a later layer's block write| over
+the sum of |clean write|. Position 0 and massive positions keep their clean stream and are not measured. All
+skips run in one float32 sweep in which rows join as depth grows. noise_floor is the clean pass against
+itself in another batch shape; means below three times it are shown as 0.
 
-How to read: High bars are layers that the output needs. A row of the map shows who listens to the skipped layer. Layers
-with little loss are candidates for pruning, not proof: loss is not generation.
+How to read: High bars are layers that the output needs. A row of the map shows who listens to the skipped
+layer. Layers with little loss are candidates for pruning, not proof: loss is not generation.
 
-What misleads: A layer that writes a sink looks harmless here because the sink is protected; removing it for good is a
-disaster (see corpus_statistics/sink_writer). Single skips do not add up: two harmless layers can be harmful together.
+What misleads: A layer that writes a sink looks harmless here because the sink is protected; removing it for
+good is a disaster (see corpus_statistics/sink_writer). Single skips do not add up: two harmless layers can
+be harmful together.
 
-Source: Csordas, Manning and Potts 2025 (arXiv 2505.13898), section 4; the robust forms are ratios of sums, not maxima.
+Source: Csordas, Manning and Potts 2025 (arXiv 2505.13898), section 4; the robust forms are ratios of sums,
+not maxima.
 """
 
 from __future__ import annotations
@@ -71,7 +74,7 @@ class LayerSkip:
 
     def observe(self, model: Model, batch: Batch, seen: View, given: Mapping[str, Result]) -> Tally:
         """Sums of the shared staircase by unit and layer, under the sublayers' names."""
-        del given
+        del given, batch
         effects, need = seen.effects, seen.sweep
         assert need is not None
         found: dict[str, PerDocument | Sum] = {}
@@ -146,7 +149,9 @@ def _changes(
 
 def _output(total: Tally, name: str, floor: float, facts: Facts) -> Measurement:
     """One measurement over layer x sublayer; a sublayer that was not swept is missing."""
-    shared = f"sinks left out; effects below {floor:.2g} (3 x noise floor) shown as 0; sublayers on fewer positions, see n_items"
+    shared = (
+        f"sinks left out; effects below {floor:.2g} (3 x noise floor) shown as 0; n_items differs by sublayer"
+    )
     parts = [_one(total.get(f"{s}.{name}"), name, facts) for s in SUBLAYERS]
     missing = "the layer has no such sublayer, or it was not skipped in this run"
     if not facts.causal and name == "loss_increase":

@@ -1,21 +1,21 @@
 """Logit lens: what each layer would predict.
 
-Question: If the model stopped after each layer and decoded its stream with its own head, what would it predict, and how far
-is that from its final prediction?
+Question: If the model stopped after each layer and decoded its stream with its own head, what would it
+predict, and how far is that from its final prediction?
 
-Method: Every state (the embedding output, then each block's output, before the final norm) goes through the model's own
-final norm and unembedding at hash-sampled positions. kl_to_final = KL(final || state), reverse_kl_to_final = KL(state ||
-final), cross_entropy against the true next token, entropy, all in nats; top1_agreement and top5_overlap with the final
-prediction; median_rank of the final top-1 token. Position 0 is left out. Nothing of size state x position x vocabulary is
-ever held.
+Method: Every state (the embedding output, then each block's output, before the final norm) goes through the
+model's own final norm and unembedding at hash-sampled positions. kl_to_final = KL(final || state),
+reverse_kl_to_final = KL(state || final), cross_entropy against the true next token, entropy, all in nats;
+top1_agreement and top5_overlap with the final prediction; median_rank of the final top-1 token. Position 0
+is left out. Nothing of size state x position x vocabulary is ever held.
 
-How to read: KL falls towards 0 as the prediction forms; the state where it starts to fall fast is where layers begin to
-speak the language of the output. Agreement and rank tell the same in discrete steps. Hover or focus a cell of a token
-strip to see the five most likely tokens.
+How to read: KL falls towards 0 as the prediction forms; the state where it starts to fall fast is where
+layers begin to speak the language of the output. Agreement and rank tell the same in discrete steps. Hover
+or focus a cell of a token strip to see the five most likely tokens.
 
-What misleads: The early stream need not be written in the head's language, so a poor early lens does not show that
-nothing is known there. In models with tied embeddings early states decode to the current token. The two directions of
-KL differ several-fold; compare like with like.
+What misleads: The early stream need not be written in the head's language, so a poor early lens does not
+show that nothing is known there. In models with tied embeddings early states decode to the current token.
+The two directions of KL differ several-fold; compare like with like.
 
 Source: nostalgebraist 2020, interpreting GPT: the logit lens; Belrose et al. 2023 (arXiv 2303.08112).
 """
@@ -78,7 +78,7 @@ class LogitLens:
         rank = decoded.trace.final_rank
         assert rank is not None
         columns = {"rank": _items(rank).astype(np.int32), "unit": np.asarray(decoded.units, dtype=str)}
-        ranks = Rows(seen.keys(decoded.rows, decoded.positions), columns, self.positions)  # pyright: ignore[reportArgumentType]
+        ranks = Rows(seen.sampling_keys(decoded.rows, decoded.positions), columns, self.positions)  # pyright: ignore[reportArgumentType]
         shown = [r for r, window in enumerate(seen.shard.windows) if window < self.strips]
         strips = {"strips": self._strips(model, batch, seen, shown)} if shown else {}
         return Tally({**values, "ranks": ranks, **strips})

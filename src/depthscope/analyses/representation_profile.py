@@ -2,20 +2,23 @@
 
 Question: At which depth are the token vectors of a text most diverse, most compressed, most straight?
 
-Method: For every window and state: prompt_entropy = entropy of the spectrum of the token Gram matrix over ln of the largest
-number of directions (S1, modes: wei = centred unit rows, uncentred; _no_first without position 0, _no_massive without
-massive positions); prompt_entropy_s2 the same of order 2; effective_rank = exp of the entropy of the singular values;
-curvature = mean angle between successive steps of the token path, in radians (signed; folded ignores the sense);
-anisotropy = mean cosine between the vectors of different positions of a window. Values are means over windows.
+Method: For every window and state: prompt_entropy = entropy of the spectrum of the token Gram matrix over
+ln of the largest number of directions (S1, modes: wei = centred unit rows, uncentred; _no_first without
+position 0, _no_massive without massive positions); prompt_entropy_s2 the same of order 2; effective_rank =
+exp of the entropy of the singular values; curvature = mean angle between successive steps of the token
+path, in radians (signed; folded ignores the sense); anisotropy = mean cosine between the vectors of
+different positions of a window. Values are means over windows.
 
-How to read: Entropy near 1 means that tokens point in many directions, near 0 that they share one. A curvature of 2.09 is
-that of independent vectors, 1.57 of a random walk, 0 of a straight line. Richest means highest entropy with massive
-positions left out.
+How to read: Entropy near 1 means that tokens point in many directions, near 0 that they share one. A
+curvature of 2.09 is that of independent vectors, 1.57 of a random walk, 0 of a straight line. Richest means
+highest entropy with massive positions left out.
 
-What misleads: One massive token can make a valley by itself: compare wei with wei_no_massive before you speak of
-compression. Entropy depends on window length. A high score does not say that the layer is best for a task.
+What misleads: One massive token can make a valley by itself: compare wei with wei_no_massive before you
+speak of compression. Entropy depends on window length. A high score does not say that the layer is best for
+a task.
 
-Source: Skean et al. 2025, Layer by Layer (arXiv 2502.02013); Wei et al. 2024 (2401.17139); Hosseini and Fedorenko 2023.
+Source: Skean et al. 2025, Layer by Layer (arXiv 2502.02013); Wei et al. 2024 (2401.17139); Hosseini and
+Fedorenko 2023.
 """
 
 from __future__ import annotations

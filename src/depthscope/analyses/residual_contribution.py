@@ -1,20 +1,23 @@
 """Residual contribution: how much each layer changes the stream.
 
-Question: How large is what attention, the MLP and the whole block add, relative to the stream they read, and does it
-strengthen, leave or erase what is there?
+Question: How large is what attention, the MLP and the whole block add, relative to the stream they read,
+and does it strengthen, leave or erase what is there?
 
-Method: Per token and layer, attention_relative_norm = |a| / |h|, mlp_relative_norm = |m| / |h + a| (|h| in parallel
-blocks), block_relative_norm = |h' - h| / |h|, with a and m the tensors that are ADDED (after post-norms and scales), and
-the cosines of each write with the stream it is added to. Means of per-token ratios over positions that are no sinks
-(position 0 and massive positions left out). `attention` is the token mixer of the layer, whatever its kind.
+Method: Per token and layer, attention_relative_norm = |a| / |h|, mlp_relative_norm = |m| / |h + a| (|h| in
+parallel blocks), block_relative_norm = |h' - h| / |h|, with a and m the tensors that are ADDED (after post-
+norms and scales), and the cosines of each write with the stream it is added to. Means of per-token ratios
+over positions that are no sinks (position 0 and massive positions left out). `attention` is the token mixer
+of the layer, whatever its kind.
 
-How to read: Ratios well below 1 mean small steps on a large stream. A cosine near 0 writes something new, above 0
-strengthens, below 0 erases. A drop of the ratios in the second half, if there is one, is the sign of depth used less.
+How to read: Ratios well below 1 mean small steps on a large stream. A cosine near 0 writes something new,
+above 0 strengthens, below 0 erases. A drop of the ratios in the second half, if there is one, is the sign
+of depth used less.
 
-What misleads: The first layer's ratio is huge because embeddings are small. With sinks included one layer can look ten
-times as large as it is. Cosine is weak evidence about features that overlap in few dimensions.
+What misleads: The first layer's ratio is huge because embeddings are small. With sinks included one layer
+can look ten times as large as it is. Cosine is weak evidence about features that overlap in few dimensions.
 
-Source: Csordas, Manning and Potts 2025, Do Language Models Use Their Depth Efficiently? (arXiv 2505.13898), section 3.
+Source: Csordas, Manning and Potts 2025, Do Language Models Use Their Depth Efficiently? (arXiv 2505.13898),
+section 3.
 """
 
 from __future__ import annotations

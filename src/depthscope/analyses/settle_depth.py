@@ -2,17 +2,20 @@
 
 Question: At which depth does the model's final prediction first appear, and from where on does it stay?
 
-Method: At hash-sampled positions the top-1 token of every state (logit lens) is compared with the final top-1. first =
-the first state that shows it; stable = the first state from which it never leaves again; persistent = the first of two
-consecutive states that show it. All counted in states 0..L. *_censored is the share of positions that reach it only at
-the last state. flip_rate(s) = share of positions whose top-1 at state s is not the final one; flip_transition splits
-them by whether the early and the final prediction are the true next token.
+Method: At hash-sampled positions the top-1 token of every state (logit lens) is compared with the final
+top-1. first = the first state that shows it; stable = the first state from which it never leaves again;
+persistent = the first of two consecutive states that show it. All counted in states 0..L. *_censored is the
+share of positions that reach it only at the last state. flip_rate(s) = share of positions whose top-1 at
+state s is not the final one; flip_transition splits them by whether the early and the final prediction are
+the true next token.
 
-How to read: A stable depth late in the network says that predictions are revised until the end. The gap between first and
-stable is how often an early right guess is lost and regained. In flip_transition, wrong_to_right is refinement.
+How to read: A stable depth late in the network says that predictions are revised until the end. The gap
+between first and stable is how often an early right guess is lost and regained. In flip_transition,
+wrong_to_right is refinement.
 
-What misleads: This is the model's own head on the raw stream; a tuned lens settles earlier. Agreement of frequent tokens
-by chance counts as a first appearance. The mean of a skewed histogram is not a typical position: look at the histogram.
+What misleads: This is the model's own head on the raw stream; a tuned lens settles earlier. Agreement of
+frequent tokens by chance counts as a first appearance. The mean of a skewed histogram is not a typical
+position: look at the histogram.
 
 Source: Belrose et al. 2023, section 5 (prediction depth); How Do LLMs Use Their Depth? (arXiv 2510.18871).
 """
@@ -65,7 +68,9 @@ class SettleDepth:
         top = decoded.trace.top_ids[..., 0].T.cpu()
         depths = _depths(top)
         units = np.asarray(decoded.units, dtype=str)
-        rows = Rows(seen.keys(decoded.rows, decoded.positions), {**depths, "unit": units}, self.positions)  # pyright: ignore[reportArgumentType]
+        rows = Rows(
+            seen.sampling_keys(decoded.rows, decoded.positions), {**depths, "unit": units}, self.positions
+        )  # pyright: ignore[reportArgumentType]
         values = {name: PerDocument.of(decoded.units, d) for name, d in depths.items()}
         shares = {
             f"{n}_histogram": PerDocument.of(decoded.units, _one_hot(d, top.shape[1]))

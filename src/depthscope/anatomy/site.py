@@ -9,8 +9,8 @@ from typing import Literal, cast, get_args
 from depthscope.errors import BadInput, UnknownName
 
 Part = Literal[
-    "embed", "resid_pre", "resid_mid", "resid_post", "attn_in", "attn_out", "ssm_out", "mlp_in", "mlp_out", "mlp_hidden",
-    "head_out", "final",
+    "embed", "resid_pre", "resid_mid", "resid_post", "attn_in", "attn_out", "ssm_out", "mlp_in", "mlp_out",
+    "mlp_hidden", "head_out", "final",
 ]  # fmt: skip
 """What can be read of a layer; `embed` and `final` belong to no layer.
 

@@ -17,6 +17,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Errors of depthscope come as one line on standard error, without a traceback. With --json they come as
     `{"error": class, "message": text}` on standard output.
     """
+    # Waiting OpenMP threads spin by default: on a machine that others use too, two threads are then slower than one.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # The verb `list` is a module of this package, so the name stands for that module here once it is loaded.
     given = [*(sys.argv[1:] if arguments is None else arguments)]
     sys.exit(_run(given))

@@ -55,7 +55,9 @@ def command(
 
 def lines(planned: Plan) -> list[str]:
     """The plan in words."""
-    found = [f"{planned.model}: {planned.tokens:,} tokens in {planned.windows} windows of {planned.documents} documents"]
+    found = [
+        f"{planned.model}: {planned.tokens:,} tokens in {planned.windows} windows of {planned.documents} documents"
+    ]
     for number, wave in enumerate(planned.waves):
         found.append(f"wave {number}: {', '.join(wave.analyses)}")
         if wave.capture_shards:
@@ -63,7 +65,9 @@ def lines(planned: Plan) -> list[str]:
         if wave.decoded_positions:
             found.append(f"  one decode: {wave.decoded_positions:,} positions x {wave.decoded_states} states")
         if wave.sweep_shards:
-            found.append(f"  sweeps: {wave.sweep_tokens:,} tokens, {wave.sweep_rows:,} counterfactual rows x tokens")
+            found.append(
+                f"  sweeps: {wave.sweep_tokens:,} tokens, {wave.sweep_rows:,} counterfactual rows x tokens"
+            )
         found.append(f"  {wave.flops / 1e12:.2f} TFLOP")
     low, high = planned.seconds or (float("nan"), float("nan"))
     found.append(f"memory {planned.memory / 2**30:.2f} GiB at the peak, disk {planned.disk / 2**20:.1f} MiB")

@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     from depthscope.engine.needs import Analysis
 
 Analyses = Annotated[str, typer.Option(help="Names with commas between; default: all first analyses.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="A parameter: logit_lens.positions=4096. Repeatable.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="A parameter: logit_lens.positions=4096. Repeatable.")
+]
 Layers = Annotated[str, typer.Option(help="Layers to skip in layer_skip: 0,4-8,-1; default: all.")]
-TextOption = Annotated[str, typer.Option(help="File, folder, hub:NAME[:SPLIT]; default: the packaged sample.")]
+TextOption = Annotated[
+    str, typer.Option(help="File, folder, hub:NAME[:SPLIT]; default: the packaged sample.")
+]
 Field = Annotated[str, typer.Option(help="The key that holds the text in JSON lines.")]
 Tokens = Annotated[int, typer.Option(help="Tokens to read.")]
 Window = Annotated[int, typer.Option(help="Tokens a window.")]
@@ -57,7 +61,9 @@ def command(
     attn: Attention = None,
     trust_remote_code: Remote = False,
     workers: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
-    null: Annotated[str, typer.Option(help="Nulls to run beside it: untrained, shuffled, or both with a comma.")] = "",
+    null: Annotated[
+        str, typer.Option(help="Nulls to run beside it: untrained, shuffled, or both with a comma.")
+    ] = "",
     force: Annotated[bool, typer.Option(help="Go on although a law is broken.")] = False,
     report: Annotated[bool, typer.Option(help="Write report.html at the end.")] = True,
     as_json: Json = False,
@@ -82,12 +88,21 @@ def command(
         "text": text or None, "tokens": tokens, "window": window, "field": field, "max_length": max_length, "bos": bos,
         "chat": chat, "seed": seed, "workers": workers, "force": force,
     }  # fmt: skip
-    run = audit(found, asked, out=folder, progress=None if as_json else _progress(), command=_command(), **how)
+    run = audit(
+        found, asked, out=folder, progress=None if as_json else _progress(), command=_command(), **how
+    )
     for kind in nulls:
         say(f"null: {kind}")
         other = _untrained(found, seed) if kind == "untrained" else found
         shuffled = "shuffled" if kind == "shuffled" else None
-        audit(other, asked, out=folder / "nulls" / kind, null=shuffled, command=_command(), **{**how, "force": True})
+        audit(
+            other,
+            asked,
+            out=folder / "nulls" / kind,
+            null=shuffled,
+            command=_command(),
+            **{**how, "force": True},
+        )
     page = write_report(run) if report else None
     seconds = time.perf_counter() - begun - loaded
     if as_json:
@@ -173,7 +188,9 @@ def _nulls(null: str) -> list[str]:
     kinds = [k.strip() for k in null.split(",") if k.strip()]
     wrong = [k for k in kinds if k not in ("untrained", "shuffled")]
     if wrong:
-        raise BadInput(f"--null {null!r}: {wrong} is unknown; it is untrained, shuffled, or both with a comma")
+        raise BadInput(
+            f"--null {null!r}: {wrong} is unknown; it is untrained, shuffled, or both with a comma"
+        )
     return kinds
 
 
@@ -211,7 +228,11 @@ def _progress() -> Progress | None:
     def show(phase: str, done: int, total: int) -> None:
         if phase not in state:
             bar.start()
-            state[phase] = (bar.add_task(phase, total=total, completed=done, rate=""), time.perf_counter(), done)
+            state[phase] = (
+                bar.add_task(phase, total=total, completed=done, rate=""),
+                time.perf_counter(),
+                done,
+            )
         task, begun, first = state[phase]
         rate = (done - first) / max(1e-9, time.perf_counter() - begun)
         bar.update(task, completed=done, total=total, rate=f"{rate:,.0f} tokens/s" if done > first else "")

@@ -8,12 +8,12 @@ from typing import TypeVar
 import numpy as np
 
 from depthscope.engine.needs import Facts
-from depthscope.engine.tally import Part, PerDocument, Rows, Tally
+from depthscope.engine.tally import PerDocument, Rows, Tally
 from depthscope.errors import BadInput
 from depthscope.measures.statistics import bootstrap_median, bootstrap_ratio
 from depthscope.results.measurement import Measurement
 
-P = TypeVar("P", bound=Part)
+P = TypeVar("P")
 DRAWS = 1000
 Axes = Mapping[str, Sequence[object] | np.ndarray]
 
@@ -33,8 +33,7 @@ def mean(
 ) -> Measurement:
     """Ratio of sums over units with a 95 % bootstrap interval; n counts units, n_items finite items."""
     interval = bootstrap_ratio(found.sums, found.counts, DRAWS, facts.seed)
-    n = (found.counts > 0).sum(0)
-    return _measurement(name, axes, unit, (*interval, n, found.counts.sum(0)), note, missing)
+    return _measurement(name, axes, unit, (*interval, *_counted(found)), note, missing)
 
 
 def ratio(
@@ -51,8 +50,7 @@ def ratio(
     if top.units != bottom.units:
         raise BadInput(f"{name}: the two sums of a ratio must be over the same units")
     interval = bootstrap_ratio(top.sums, bottom.sums, DRAWS, facts.seed)
-    n = (top.counts > 0).sum(0)
-    return _measurement(name, axes, unit, (*interval, n, top.counts.sum(0)), note, missing)
+    return _measurement(name, axes, unit, (*interval, *_counted(top)), note, missing)
 
 
 def median(
@@ -69,6 +67,11 @@ def median(
     value, low, high = (np.asarray([f[i] for f in found], np.float64).reshape(shape) for i in range(3))
     n = np.full(shape, len(np.unique(units)))
     return _measurement(name, axes, unit, (value, low, high, n, np.full(shape, len(values))), note, "")
+
+
+def _counted(found: PerDocument) -> tuple[np.ndarray, np.ndarray]:
+    """Units with an item, and items, of each cell."""
+    return np.asarray((found.counts > 0).sum(0)), np.asarray(found.counts.sum(0))
 
 
 def _measurement(

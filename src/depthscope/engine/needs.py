@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from depthscope.errors import BadInput
@@ -58,7 +58,7 @@ class Needs:
     """
 
     sites: frozenset[str] = frozenset()
-    decode: Decode = Decode()
+    decode: Decode = field(default_factory=Decode)
     positions: int = 0
     every_query: int = 0
     sweeps: frozenset[SweepNeed] = frozenset()
@@ -111,7 +111,8 @@ class Facts:
         """The facts of a resolved anatomy."""
         return cls(
             anatomy.n_layers, anatomy.n_heads, anatomy.d_model, anatomy.kind_of_layer, anatomy.window_of_layer,
-            anatomy.family.causal, anatomy.parallel, anatomy.family.post_norm, anatomy.has_unembedding(), units, seed, model,
+            anatomy.family.causal, anatomy.parallel, anatomy.family.post_norm, anatomy.has_unembedding(),
+            units, seed, model,
         )  # fmt: skip
 
 
@@ -126,11 +127,17 @@ class Analysis(Protocol):
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
-    def needs(self, anatomy: Anatomy) -> Needs: ...
+    def needs(self, anatomy: Anatomy) -> Needs:
+        """What it reads."""
+        ...
 
-    def observe(self, model: Model, batch: Batch, seen: View, given: Mapping[str, Result]) -> Tally: ...
+    def observe(self, model: Model, batch: Batch, seen: View, given: Mapping[str, Result]) -> Tally:
+        """What one shard contributes."""
+        ...
 
-    def conclude(self, total: Tally, facts: Facts) -> Findings: ...
+    def conclude(self, total: Tally, facts: Facts) -> Findings:
+        """What the total says."""
+        ...
 
 
 def parameters(analysis: Analysis) -> dict[str, Any]:

@@ -37,6 +37,11 @@ class Part(Protocol):
         ...
 
 
+def _plus(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    # numpy makes a scalar of the sum of two arrays without axes
+    return np.asarray(a + b)
+
+
 @dataclass(frozen=True)
 class Sum:
     """Sums and their count: mean = total / count."""
@@ -47,7 +52,7 @@ class Sum:
 
     def add(self, other: Sum) -> Sum:
         """Element-wise sums."""
-        return Sum(self.total + other.total, self.count + other.count)
+        return Sum(_plus(self.total, other.total), _plus(self.count, other.count))
 
     def arrays(self) -> Arrays:
         """For the disk."""
@@ -151,7 +156,7 @@ class Moments:
 
     def add(self, other: Moments) -> Moments:
         """Element-wise sums."""
-        return Moments(self.count + other.count, self.total + other.total, self.square + other.square)
+        return Moments(_plus(self.count, other.count), self.total + other.total, self.square + other.square)
 
     def arrays(self) -> Arrays:
         """For the disk."""
@@ -169,7 +174,7 @@ class Gram:
 
     def add(self, other: Gram) -> Gram:
         """Element-wise sums."""
-        return Gram(self.count + other.count, self.total + other.total, self.outer + other.outer)
+        return Gram(_plus(self.count, other.count), self.total + other.total, self.outer + other.outer)
 
     def arrays(self) -> Arrays:
         """For the disk."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -122,7 +123,7 @@ class View(Mapping[Site, Tensor]):
             trace, rows, positions, tuple(self.units[r] for r in rows.tolist()), targets, has_target
         )
 
-    def keys(self, rows: Tensor, positions: Tensor) -> object:
+    def sampling_keys(self, rows: Tensor, positions: Tensor) -> np.ndarray:
         """Sampling keys (uint64 numpy array) of some positions of this shard."""
         windows = torch.tensor(self.shard.windows)[rows.cpu()]
         return hashed(windows.numpy(), positions.cpu().numpy(), self.seed)

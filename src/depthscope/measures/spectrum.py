@@ -22,6 +22,9 @@ MODES = ("wei", "uncentred", "unit", "centred")
 NORMALISATIONS = ("raw", "logN", "logD", "logNlogD", "maxEntropy", "maxRank")
 CENTRED_MODES = ("wei", "centred")
 
+_ROUNDING = 1e-6
+"""Negative eigenvalues up to this share of the largest are rounding that centring has left."""
+
 VANISHED = 1e-4
 """A centred row shorter than this share of the RMS norm counts as zero (rounding of equal rows)."""
 
@@ -66,9 +69,12 @@ def gram_eigenvalues(vectors: Float[Tensor, "batch token d"]) -> Float[Tensor, "
 
 
 def token_gram(vectors: Float[Tensor, "batch token d"]) -> Float[Tensor, "batch token token"]:
-    """Z Z^T in float64, from products taken in the precision of the vectors: one product serves every mode."""
-    vectors = at_least_float32(vectors)
-    return (vectors @ vectors.mT).double()
+    """Z Z^T in float64: one product serves every mode.
+
+    The product itself is float64: where vectors share a large mean, centring a float32 product leaves mostly rounding.
+    """
+    vectors = vectors.double()
+    return vectors @ vectors.mT
 
 
 def prepared_gram(
@@ -106,12 +112,12 @@ def spectrum_of(gram: Float[Tensor, "batch token token"]) -> Float[Tensor, "batc
     """Eigenvalues of a prepared Gram matrix, largest first, normalised to sum 1; NaN where it is zero or not finite.
 
     Raises:
-        ValueError: an eigenvalue is negative beyond the rounding of a float32 product.
+        ValueError: an eigenvalue is negative beyond the rounding of a float64 product that was centred.
     """
     gram = at_least_float32(gram)
     fine = torch.isfinite(gram).all(-1).all(-1)
     values = torch.linalg.eigvalsh(torch.where(fine[:, None, None], gram, 0.0)).flip(-1)
-    allowed = gram.shape[-1] * torch.finfo(torch.float32).eps * values[:, :1]
+    allowed = _ROUNDING * values[:, :1]
     if (values < -allowed).any():
         raise ValueError(
             f"a Gram matrix has no negative eigenvalues, found {values.min().item():.2e}; compute it in full float32"

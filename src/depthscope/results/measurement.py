@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 COLUMNS = ("value", "low", "high", "n", "n_items")
 """What every measurement table holds after its axis columns."""
 
-AXES = frozenset(
-    "document prompt position query key state layer later_layer sublayer head offset token bucket k lens mode sinks "
-    "relation option task kept step variant model seed definition transition depth".split()
-)
+AXES = frozenset({
+    "document", "prompt", "position", "query", "key", "state", "layer", "later_layer", "sublayer", "head", "offset",
+    "token", "bucket", "k", "lens", "mode", "sinks", "relation", "option", "task", "kept", "step", "variant", "model",
+    "seed", "definition", "transition", "depth",
+})  # fmt: skip
 """The only axis names (DESIGN glossary)."""
 
 

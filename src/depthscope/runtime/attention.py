@@ -8,7 +8,7 @@ only at the asked queries) and k. Rows are then recomputed from them: no full ma
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -77,7 +77,7 @@ class Heads:
 
 
 @contextmanager
-def listening(model: Model, queries: Int[Tensor, " query"], keep: Keep) -> Iterator[None]:
+def listening(model: Model, queries: Int[Tensor, " query"], keep: Keep) -> Generator[None]:
     """Hand every softmax attention call of the block of code to `keep`, in the order of the calls.
 
     Raises:
@@ -96,7 +96,7 @@ def listening(model: Model, queries: Int[Tensor, " query"], keep: Keep) -> Itera
 
 
 @contextmanager
-def implementation(model: Model, name: str) -> Iterator[None]:
+def implementation(model: Model, name: str) -> Generator[None]:
     """Run a block of code under another attention implementation; the former one is restored."""
     configs = _configs(model.net)
     before = [each._attn_implementation_internal for each in configs]

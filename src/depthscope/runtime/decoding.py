@@ -110,10 +110,7 @@ class _Running:
 
     def take(self, z: Tensor, start: int, buffer: Tensor) -> None:
         """Add one chunk of logits [row, chunk]; `buffer` has its shape."""
-        if self.wanted.top_k:
-            peak = self._take_top(z, start)
-        else:
-            peak = z.amax(-1)
+        peak = self._take_top(z, start) if self.wanted.top_k else z.amax(-1)
         if self.final_logit is not None:
             self.final_above += _above(z, self.final_logit, self.finals, start, buffer)
         if self.target_logit is not None and self.wanted.target_rank and self.targets is not None:
@@ -150,19 +147,21 @@ class _Running:
         """The finished reductions, [state, position]."""
         lse = self.maximum + self.total.log()
         shape = (self.n_states, -1)
-        square = lambda x: None if x is None else x.reshape(shape)  # noqa: E731
         mean_logit = None if self.weighted is None else self.weighted / self.total
         ids, logits = self._ordered_top()
         return Trace(
             logsumexp=lse.reshape(shape),
-            entropy=square(lse - mean_logit if mean_logit is not None and self.wanted.entropy else None),
-            kl=square(self._kl(lse)),
-            reverse_kl=square(self._reverse_kl(lse, mean_logit)),
-            cross_entropy=square(
-                lse - self.target_logit if self.wanted.target and self.target_logit is not None else None
+            entropy=_square(
+                shape, lse - mean_logit if mean_logit is not None and self.wanted.entropy else None
             ),
-            target_rank=square(1 + self.target_above.long() if self.wanted.target_rank else None),
-            final_rank=square(1 + self.final_above.long() if self.wanted.final_rank else None),
+            kl=_square(shape, self._kl(lse)),
+            reverse_kl=_square(shape, self._reverse_kl(lse, mean_logit)),
+            cross_entropy=_square(
+                shape,
+                lse - self.target_logit if self.wanted.target and self.target_logit is not None else None,
+            ),
+            target_rank=_square(shape, 1 + self.target_above.long() if self.wanted.target_rank else None),
+            final_rank=_square(shape, 1 + self.final_above.long() if self.wanted.final_rank else None),
             top_ids=None if ids is None else ids.reshape(*shape, ids.shape[-1]),
             top_logits=None if logits is None else logits.reshape(*shape, logits.shape[-1]),
             final_top1=self.ref.top1,
@@ -197,6 +196,10 @@ class _Running:
         ids, logits = self.top_ids.gather(-1, by_id), self.top_logits.gather(-1, by_id)
         order = torch.argsort(logits, dim=-1, descending=True, stable=True)
         return ids.gather(-1, order), logits.gather(-1, order)
+
+
+def _square(shape: tuple[int, int], values: Tensor | None) -> Tensor | None:
+    return None if values is None else values.reshape(shape)
 
 
 def _gathered(head: Head, u: Tensor, ids: Tensor) -> Tensor:

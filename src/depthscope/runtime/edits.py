@@ -82,7 +82,7 @@ def add(
 
 
 def scale(site: str | Site, factor: float, at: Tensor | None = None) -> Edit:
-    """x := factor * x."""
+    """Scaling: x := factor * x."""
     return Edit(Site.parse(site), lambda x, _: x * factor, f"scale {factor:g} {site}", at)
 
 
@@ -98,7 +98,7 @@ def project_out(site: str | Site, directions: Float[Tensor, "k width"], at: Tens
 
 
 def replace_with(site: str | Site, value: Float[Tensor, "row token width"], at: Tensor | None = None) -> Edit:
-    """x := a given tensor of the same shape."""
+    """Replacement: x := a given tensor of the same shape."""
     return Edit(Site.parse(site), lambda x, _: _fitting(value, x), f"replace {site}", at)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,7 +13,7 @@ Touch = Callable[[Tensor], Tensor | None]
 Record = Callable[[tuple[Any, ...], Mapping[str, Any]], None]
 
 
-class Enough(Exception):  # noqa: N818  (a signal, not an error)
+class Enough(Exception):
     """Raised inside a tap when nothing later is needed; `run` catches it."""
 
 
@@ -41,7 +41,7 @@ class Tape:
 
 
 @contextmanager
-def hooked(places: Iterable[Tap | Tape]) -> Iterator[None]:
+def hooked(places: Iterable[Tap | Tape]) -> Generator[None]:
     """Install taps in order; all are removed when the block ends, whatever ends it."""
     handles = []
     try:

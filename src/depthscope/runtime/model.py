@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Int
@@ -83,13 +83,19 @@ class Batch:
         """Some rows of the batch."""
         index = torch.as_tensor(list(rows))
         inputs = {name: value[index] for name, value in self.inputs.items()}
-        pick = lambda names: tuple(names[r] for r in rows) if names else ()  # noqa: E731
-        return Batch(inputs, self.mask[index], pick(self.documents), pick(self.windows))
+        return Batch(inputs, self.mask[index], _picked(self.documents, rows), _picked(self.windows, rows))
 
     def to(self, device: torch.device) -> Batch:
         """The batch on another device."""
         moved = {name: value.to(device) for name, value in self.inputs.items()}
         return replace(self, inputs=moved, mask=self.mask.to(device))
+
+
+T = TypeVar("T")
+
+
+def _picked(names: tuple[T, ...], rows: Sequence[int]) -> tuple[T, ...]:
+    return tuple(names[r] for r in rows) if names else ()
 
 
 @dataclass(frozen=True)

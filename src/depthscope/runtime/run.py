@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -108,10 +109,8 @@ def run(
         stack.enter_context(
             hooked([*_tracking(model, heads, queries, stack), *places, *_stop(model, sites, record, queries)])
         )
-        try:
+        with contextlib.suppress(Enough):
             base_model(model.net)(**batch.inputs, **quiet(model))
-        except Enough:
-            pass
     return Seen(model, batch, store, calls, heads)
 
 

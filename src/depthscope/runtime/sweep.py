@@ -15,7 +15,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from depthscope.anatomy.anatomy import Anatomy
-from depthscope.anatomy.site import Site
 from depthscope.errors import BadInput
 from depthscope.runtime.edits import Edit, skip
 from depthscope.runtime.head import Decode
@@ -185,17 +184,18 @@ class _Stairs:
         targets, has_target = next_ids(self.seen, index)
         want = Decode(kl=True, target=True)
         head = self.seen.model.head
-        ends = torch.stack([final, *(self.streams[k][index[:, 0], index[:, 1]] for k in range(len(self.variants)))])
+        ends = torch.stack(
+            [final, *(self.streams[k][index[:, 0], index[:, 1]] for k in range(len(self.variants)))]
+        )
         found = head.decode(ends, final, want, targets)
         kl = self._by_row(_there(found.kl)[1:], index)
         loss = _there(found.cross_entropy)
         rise = self._by_row((loss[1:] - loss[:1]) * has_target, index)
         rows = torch.arange(self.seen.batch.rows)
-        count = lambda which: (index[which, 0].cpu()[None] == rows[:, None]).sum(-1)  # noqa: E731
-        everything = torch.ones_like(has_target)
+        counted = index[:, 0].cpu()[None] == rows[:, None]
         return Effects(
             tuple(v.name for v in self.variants), kl, rise, self.changed, self.clean,
-            count(everything), count(has_target), *self._floor(index, targets, loss[0]),
+            counted.sum(-1), (counted & has_target.cpu()).sum(-1), *self._floor(index, targets, loss[0]),
         )  # fmt: skip
 
     def _by_row(self, values: Float[Tensor, "variant item"], index: Tensor) -> Tensor:
