@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub import constants
+from huggingface_hub.utils import logging as hub
 from torch import nn
 from transformers.models.auto import modeling_auto
 from transformers.utils import logging as library
@@ -69,7 +70,7 @@ def open_config(where: str, options: Options) -> Any:  # noqa: ANN401  (a transf
             f"{folder} is no model folder: it has no config.json (it holds {there}); give the folder "
             "that holds config.json and the weights, or a .gguf file"
         )
-    with _explained(where, "configuration", options):
+    with _explained(where, "configuration", options), quiet():
         config = transformers.AutoConfig.from_pretrained(where, **options.source())
     family = declared_family(config)
     for key, value in ({} if family is None else family.overrides).items():
@@ -158,13 +159,15 @@ def _usable(net: nn.Module, where: str) -> None:
 
 @contextmanager
 def quiet() -> Generator[None]:
-    """Run a block of code without the progress bars and warnings of transformers."""
-    bars, level = library.is_progress_bar_enabled(), library.get_verbosity()
+    """Run a block of code without the progress bars and warnings of transformers and the hub's client."""
+    bars, level, client = library.is_progress_bar_enabled(), library.get_verbosity(), hub.get_verbosity()
     library.disable_progress_bar()
     library.set_verbosity_error()
+    hub.set_verbosity_error()
     try:
         yield
     finally:
+        hub.set_verbosity(client)
         library.set_verbosity(level)
         if bars:
             library.enable_progress_bar()
@@ -178,7 +181,7 @@ def _explained(where: str, part: str, options: Options) -> Generator[None]:
     except (DepthscopeError, MemoryError):
         raise
     except Exception as error:  # transformers raises OSError, ValueError, KeyError, ImportError, ...
-        said = " ".join(line.strip() for line in str(error).strip().splitlines()[:2])
+        said = " ".join(line.strip() for line in str(error).strip().splitlines()[:2]).rstrip(".")
         raise LoadError(
             f"the {part} of {where!r} could not be read. {_looked_in(where, options)} "
             f"{type(error).__name__}: {said[:300]}. {_advice(where, said)}"

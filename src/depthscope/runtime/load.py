@@ -148,6 +148,8 @@ def find(name: str) -> Source:
         raise LoadError(f"{name!r} is a file, but no .gguf file; give a model folder, a .gguf file or a name")
     if not _HUB_ID.match(name) or path.suffix == ".gguf" or name.startswith("."):
         raise LoadError(f"there is no model at {name!r} (looked for {path.absolute()}); {_near(name)}")
+    if "/" not in name and difflib.get_close_matches(name, _own_names(), n=1, cutoff=0.8):
+        raise LoadError(f"{name!r} is neither an embedded name nor a folder here; {_near(name)}")
     return Source(name)
 
 
@@ -237,7 +239,10 @@ def _stated_licence(where: str) -> str | None:
     return found[1] if found else None
 
 
+def _own_names() -> list[str]:
+    return [*EMBEDDED, *(f"{_TINY}{family}" for family in FAMILIES)]
+
+
 def _near(name: str) -> str:
-    known = [*EMBEDDED, *(f"{_TINY}{family}" for family in FAMILIES)]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, _own_names(), n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else f"embedded names: {', '.join(EMBEDDED)}"
