@@ -1,4 +1,4 @@
-"""What will be read is planned before anything runs: the same every time, every window once, positions sampled evenly."""
+"""What will be read is planned before anything runs: the same every time, each window once, positions evenly."""
 
 from __future__ import annotations
 

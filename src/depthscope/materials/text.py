@@ -232,7 +232,7 @@ def _hub(name: str, field: str) -> Iterator[Document]:
         yield Document(f"{path}-{number:06d}", row[field])
 
 
-def edges(tokenizer: Any, bos: Bos = "auto", model_type: str = "") -> tuple[list[int], list[int], str]:  # noqa: ANN401
+def edges(tokenizer: Any, bos: str = "auto", model_type: str = "") -> tuple[list[int], list[int], str]:  # noqa: ANN401
     """Ids that stand before and after every window, and the policy in words.
 
     Raises:
