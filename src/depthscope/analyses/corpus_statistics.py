@@ -61,7 +61,8 @@ class CorpusStatistics:
         rows, positions = _after_first(batch)
         norms = seen.norms[:, rows, positions].T.double().cpu().numpy()
         units = np.asarray([seen.units[r] for r in rows.tolist()])
-        row_median = torch.nanmedian(seen.norms, dim=-1, keepdim=True).values
+        # not nanmedian: of an even number of positions that takes the lower middle one
+        row_median = torch.nanquantile(seen.norms, 0.5, dim=-1, keepdim=True)
         massive = (seen.norms > RATIO * row_median)[:, rows, positions].T.double().cpu().numpy()
         peak = torch.nan_to_num(seen.norms, nan=0.0).amax(-1) / row_median[..., 0]
         kept = Rows(seen.sampling_keys(rows, positions), {"norm": norms, "unit": units}, self.sample)

@@ -132,14 +132,12 @@ class _Stairs:
         for k in set(starting) - set(jumping):
             self.streams[k] = before
         write = after - before
-        self.clean[layer] = self._summed(torch.linalg.vector_norm(write.float(), dim=-1))
+        self.clean[layer] = self._summed(_norms(write))
         for group in self._groups(sorted(self.streams)):
             self._run(layer, group, write)
         for k in jumping:
             self.streams[k] = torch.where(self.variants[k].edits[0].at[..., None], before, after)  # pyright: ignore[reportOptionalSubscript]
-            self.changed[k, layer] = self._summed(
-                torch.linalg.vector_norm((self.streams[k] - after).float(), dim=-1)
-            )
+            self.changed[k, layer] = self._summed(_norms(self.streams[k] - after))
 
     def _run(self, layer: int, group: list[int], write: Tensor) -> None:
         stacked = torch.cat([self.streams[k] for k in group])
@@ -148,7 +146,7 @@ class _Stairs:
             out = call_block(self.seen, layer, stacked)
         rows = self.seen.batch.rows
         change = (out - stacked).view(len(group), rows, *out.shape[1:]) - write
-        norms = torch.linalg.vector_norm(change.float(), dim=-1)
+        norms = _norms(change)
         for place, k in enumerate(group):
             self.streams[k] = out[place * rows : (place + 1) * rows]
             self.changed[k, layer] = self._summed(norms[place])
@@ -211,7 +209,7 @@ class _Stairs:
             with torch.no_grad():
                 out = call_block(self.seen, layer, stream)
             drift = (out - stream)[:rows] - (self.states[layer + 1] - self.states[layer])
-            changed[layer] = self._summed(torch.linalg.vector_norm(drift.float(), dim=-1)).sum()
+            changed[layer] = self._summed(_norms(drift)).sum()
             stream = out
         final = self.states[-1][index[:, 0], index[:, 1]]
         again = stream[:rows][index[:, 0], index[:, 1]]
@@ -219,6 +217,10 @@ class _Stairs:
         loss = (_there(found.cross_entropy)[0] - clean).abs()
         relative = changed / self.clean.sum(-1).clamp_min(1e-30)
         return _mean(found.kl), _mean(loss), relative
+
+
+def _norms(vectors: Float[Tensor, "*items d_model"]) -> Float[Tensor, "*items"]:
+    return torch.linalg.vector_norm(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=-1)
 
 
 def _mean(values: Tensor | None) -> float:

@@ -1,0 +1,423 @@
+"""What every first analysis should say, computed plainly: own loops over blocks, whole softmaxes, whole matrices.
+
+Imports torch and numpy only. A `Plain` model is a network of transformers whose blocks are called by hand; of the network
+it uses embeddings, norms, projections and MLPs, never its forward. Every function below is the formula as a paper would
+write it, one window at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Numbers = dict[str, np.ndarray]
+
+
+# ------------------------------------------------------------------------------------------------ forward pass by hand
+
+
+@dataclass
+class Pass:
+    """One window: states [state token d], writes of mixers and MLPs [layer token d], attention [layer head query key]."""
+
+    states: list[Tensor]
+    attention: list[Tensor] = field(default_factory=list)
+    mlp: list[Tensor] = field(default_factory=list)
+    patterns: list[Tensor] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Skip:
+    """Leave out a layer's `block`, `attention` or `mlp` at the positions `at` [token]."""
+
+    layer: int
+    sublayer: str
+    at: Tensor
+
+
+class Plain:
+    """A llama, gpt2 or gemma2 network, run block by block."""
+
+    def __init__(self, net: Any, kind: str) -> None:  # noqa: ANN401
+        self.net, self.kind, self.config = net, kind, net.config
+        base = net.transformer if kind == "gpt2" else net.model
+        self.base, self.blocks = base, list(base.h if kind == "gpt2" else base.layers)
+        self.n_heads = self.config.num_attention_heads
+        self.windows = [self.window(k) for k in range(len(self.blocks))]
+
+    def window(self, layer: int) -> int | None:
+        """Gemma 2 alternates sliding and full layers, beginning with a sliding one."""
+        return self.config.sliding_window if self.kind == "gemma2" and layer % 2 == 0 else None
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """The input of block 0."""
+        if self.kind == "gpt2":
+            return self.base.wte.weight[ids] + self.base.wpe.weight[: len(ids)]
+        scale = torch.tensor(math.sqrt(self.config.hidden_size) if self.kind == "gemma2" else 1.0)
+        # a number kept in float32, whatever the model's type
+        return self.base.embed_tokens.weight[ids] * scale.to(self.base.embed_tokens.weight)
+
+    def attend(self, layer: int, stream: Tensor) -> tuple[Tensor, Tensor]:
+        """What attention adds to the stream, and its rows [head query key]."""
+        block = self.blocks[layer]
+        q, k, v = self.projected(block, stream)
+        scale = q.shape[-1] ** -0.5
+        if self.kind == "gemma2":
+            scale = self.config.query_pre_attn_scalar**-0.5
+        scores = q @ k.transpose(-1, -2) * scale
+        if self.kind == "gemma2":
+            scores = torch.tanh(scores / self.config.attn_logit_softcapping) * self.config.attn_logit_softcapping
+        distance = torch.arange(len(stream))[:, None] - torch.arange(len(stream))[None, :]
+        hidden = (distance < 0) | (distance >= (self.windows[layer] or len(stream)))
+        scores = scores.masked_fill(hidden, -math.inf)
+        rows = torch.exp(scores - torch.logsumexp(scores, -1, keepdim=True))
+        # transformers takes Gemma 2's softmax in float32, whatever the model's type
+        used = torch.softmax(scores.float(), -1).to(v) if self.kind == "gemma2" else rows
+        joined = (used @ v).transpose(0, 1).reshape(len(stream), -1)
+        if self.kind == "gpt2":
+            return block.attn.c_proj(joined), rows
+        written = block.self_attn.o_proj(joined)
+        return (block.post_attention_layernorm(written) if self.kind == "gemma2" else written), rows
+
+    def projected(self, block: Any, stream: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ANN401
+        """Queries, keys and values after position encoding, [head token d_head]."""
+
+        def heads(x: Tensor, n: int) -> Tensor:
+            return x.reshape(len(stream), n, -1).transpose(0, 1)
+
+        if self.kind == "gpt2":
+            q, k, v = block.attn.c_attn(block.ln_1(stream)).chunk(3, dim=-1)
+            return heads(q, self.n_heads), heads(k, self.n_heads), heads(v, self.n_heads)
+        x, n = block.input_layernorm(stream), self.config.num_key_value_heads
+        at = block.self_attn
+        q, k, v = heads(at.q_proj(x), self.n_heads), heads(at.k_proj(x), n), heads(at.v_proj(x), n)
+        q, k = self.rotated(q), self.rotated(k)
+        return q, k.repeat_interleave(self.n_heads // n, 0), v.repeat_interleave(self.n_heads // n, 0)
+
+    def rotated(self, x: Tensor) -> Tensor:
+        """Rotary positions: pairs (i, i + d/2) turned by position * theta^(-2i/d), angles in float32."""
+        half = x.shape[-1] // 2
+        theta = float(self.config.rope_parameters["rope_theta"])
+        speed = 1.0 / (theta ** (torch.arange(0, 2 * half, 2, dtype=torch.float32) / (2 * half)))
+        angle = torch.arange(x.shape[1], dtype=torch.float32)[:, None] * speed
+        cos, sin = angle.cos().repeat(1, 2).to(x), angle.sin().repeat(1, 2).to(x)
+        return x * cos + torch.cat([-x[..., half:], x[..., :half]], -1) * sin
+
+    def mlp(self, layer: int, stream: Tensor) -> Tensor:
+        """What the MLP adds to the stream."""
+        block = self.blocks[layer]
+        if self.kind == "gpt2":
+            return block.mlp(block.ln_2(stream))
+        if self.kind == "gemma2":
+            return block.post_feedforward_layernorm(block.mlp(block.pre_feedforward_layernorm(stream)))
+        return block.mlp(block.post_attention_layernorm(stream))
+
+    @torch.no_grad()
+    def run(self, ids: Sequence[int], skip: Skip | None = None, clean: Pass | None = None) -> Pass:
+        """All blocks, with at most one skip; `clean` keeps its stream where a skipped block does not apply."""
+        stream = self.embed(torch.tensor(ids))
+        found = Pass([stream])
+        for layer in range(len(self.blocks)):
+            chosen = skip if skip is not None and skip.layer == layer else None
+            a, rows = self.attend(layer, stream)
+            if chosen and chosen.sublayer == "attention":
+                a = torch.where(chosen.at[:, None], torch.zeros_like(a), a)
+            m = self.mlp(layer, stream + a)
+            if chosen and chosen.sublayer == "mlp":
+                m = torch.where(chosen.at[:, None], torch.zeros_like(m), m)
+            after = stream + a + m
+            if chosen and chosen.sublayer == "block":
+                after = torch.where(chosen.at[:, None], stream, after)
+            stream = after
+            found.states.append(stream)
+            found.attention.append(a)
+            found.mlp.append(m)
+            found.patterns.append(rows)
+        return found
+
+    @torch.no_grad()
+    def logits(self, state: Tensor) -> Tensor:
+        """Final norm, unembedding, soft cap."""
+        norm = self.base.ln_f if self.kind == "gpt2" else self.base.norm
+        logits = norm(state) @ self.net.lm_head.weight.T
+        if self.kind != "gemma2":
+            return logits
+        cap = self.config.final_logit_softcapping
+        return cap * torch.tanh(logits / cap)
+
+
+# ------------------------------------------------------------------------------------------------ shared pieces
+
+
+def numbers(x: Tensor) -> np.ndarray:
+    """float64 on the host."""
+    return x.detach().double().numpy()
+
+
+def norms_of(seen: Pass) -> np.ndarray:
+    """[state token]."""
+    return np.stack([np.sqrt((numbers(s) ** 2).sum(-1)) for s in seen.states])
+
+
+def sinks_of(seen: Pass) -> np.ndarray:
+    """Position 0, and norms above 4 times the window's median at some state from 1 on."""
+    norms = norms_of(seen)
+    found = (norms > 4 * np.median(norms, axis=1, keepdims=True))[1:].any(0)
+    found[0] = True
+    return found
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    """Rows to length 1."""
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+# ------------------------------------------------------------------------------------------------ the seven analyses
+
+
+def corpus_statistics(passes: Sequence[Pass]) -> Numbers:
+    """Norms of every state from position 1 on, sinks, their writers, massive channels."""
+    norms = [norms_of(p) for p in passes]
+    later = np.concatenate([n[:, 1:] for n in norms], 1)
+    massive = np.concatenate([(n > 4 * np.median(n, 1, keepdims=True))[:, 1:] for n in norms], 1)
+    peak = np.mean([n.max(1) / np.median(n, 1) for n in norms], 0)
+    plain = np.concatenate([np.stack([numbers(s)[~sinks_of(p)] for s in p.states]) for p in passes], 1)
+    energy = (plain**2).sum(1)
+    share = energy / energy.sum(-1, keepdims=True)
+    return {
+        "norm_median": np.median(later, 1),
+        "norm_p99": np.quantile(later, 0.99, axis=1),
+        "norm_max": np.max([n.max(1) for n in norms], 0),
+        "norm_max_position": np.stack([n.argmax(1) for n in norms])[
+            np.stack([n.max(1) for n in norms]).argmax(0), np.arange(len(norms[0]))
+        ].astype(float),
+        "sink_share": massive.mean(1),
+        "peak_ratio": peak,
+        "sink_writer": ((peak[1:] > 10) & (peak[1:] > 3 * peak[:-1])).astype(float),
+        "massive_channel": share.argmax(-1).astype(float),
+        "massive_channel_share": share.max(-1),
+    }
+
+
+@dataclass
+class Lens:
+    """Decoded states at the sampled positions: log-probabilities [state item vocab], true next ids [item]."""
+
+    log_p: Tensor
+    targets: Tensor
+
+    @property
+    def top1(self) -> Tensor:
+        """[state item]."""
+        return self.log_p.argmax(-1)
+
+
+def lens_of(plain: Plain, passes: Sequence[Pass], ids: Sequence[Sequence[int]], at: Mapping[int, np.ndarray]) -> Lens:
+    """Everything decoded at once, which only a tiny model allows."""
+    logits, targets = [], []
+    for window, positions in at.items():
+        states = torch.stack([s[positions] for s in passes[window].states])
+        logits.append(plain.logits(states).double())
+        targets.append(torch.tensor([ids[window][p + 1] for p in positions]))
+    return Lens(torch.log_softmax(torch.cat(logits, 1), -1), torch.cat(targets))
+
+
+def logit_lens(lens: Lens) -> Numbers:
+    """Each state's prediction against the final one and the true next token."""
+    log_q, log_p = lens.log_p, lens.log_p[-1:]
+    q, p = log_q.exp(), log_p.exp()
+    top5 = log_q.topk(5, -1).indices
+    shared = [[len(set(a) & set(b)) / 5 for a, b in zip(s, top5[-1].tolist(), strict=True)] for s in top5.tolist()]
+    final = log_q.gather(-1, lens.top1[-1].expand(len(log_q), -1)[..., None])
+    every = lens.targets.expand(len(log_q), -1)[..., None]
+    return {
+        "kl_to_final": numbers((p * (log_p - log_q)).sum(-1).mean(-1)),
+        "reverse_kl_to_final": numbers((q * (log_q - log_p)).sum(-1).mean(-1)),
+        "cross_entropy": numbers(-log_q.gather(-1, every)[..., 0].mean(-1)),
+        "entropy": numbers(-(q * log_q).sum(-1).mean(-1)),
+        "top1_agreement": numbers((lens.top1 == lens.top1[-1]).double().mean(-1)),
+        "top5_overlap": np.mean(shared, -1),
+        "median_rank": np.median(numbers(1 + (log_q > final).sum(-1)), -1),
+    }
+
+
+def settle_depth(lens: Lens) -> Numbers:
+    """Onsets of the final top-1 over states 0..L, position by position."""
+    top, last = lens.top1.T.tolist(), len(lens.top1) - 1
+    hits = [[t == row[-1] for t in row] for row in top]
+    first = [h.index(True) for h in hits]
+    stable = [min(s for s in range(last + 1) if all(h[s:])) for h in hits]
+    # at the last state there is no second one to persist into
+    persistent = [min(s for s in range(last + 1) if all(h[s : s + 2])) for h in hits]
+    found: Numbers = {}
+    for name, depth in {"first": first, "stable": stable, "persistent": persistent}.items():
+        found[name] = np.mean(depth)
+        found[f"{name}_median"] = np.median(depth)
+        found[f"{name}_censored"] = np.mean(np.equal(depth, last))
+        found[f"{name}_histogram"] = np.mean([[d == s for s in range(last + 1)] for d in depth], 0)
+    found["flip_rate"] = 1 - np.mean(hits, 0)
+    kinds = np.zeros((len(top), last + 1, 3))
+    for k, (row, true) in enumerate(zip(top, lens.targets.tolist(), strict=True)):
+        for s, early in enumerate(row):
+            if early != row[-1]:
+                kinds[k, s, 0 if early == true else 2 if row[-1] == true else 1] = 1
+    found["flip_transition"] = kinds.mean(0)
+    return found
+
+
+def residual_contribution(passes: Sequence[Pass]) -> Numbers:
+    """Mean over plain positions of |write| / |stream it is added to| and of their cosine, per layer."""
+    found: dict[str, list[float]] = {}
+    for layer in range(len(passes[0].mlp)):
+        pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {"attention": [], "mlp": [], "block": []}
+        for seen in passes:
+            kept = ~sinks_of(seen)
+            h, a, m = (numbers(t)[kept] for t in (seen.states[layer], seen.attention[layer], seen.mlp[layer]))
+            pairs["attention"].append((a, h))
+            pairs["mlp"].append((m, h + a))
+            pairs["block"].append((a + m, h))
+        for name, rows in pairs.items():
+            write, stream = (np.concatenate(part) for part in zip(*rows, strict=True))
+            ratio = np.linalg.norm(write, axis=1) / np.linalg.norm(stream, axis=1)
+            found.setdefault(f"{name}_relative_norm", []).append(ratio.mean())
+            found.setdefault(f"{name}_cosine", []).append((unit(write) * unit(stream)).sum(1).mean())
+    return {name: np.asarray(values) for name, values in found.items()}
+
+
+def layer_skip(plain: Plain, ids: Sequence[Sequence[int]], sublayer: str, protect: str = "sinks") -> Numbers:
+    """Full forwards, one a layer and window: output KL, rise of loss, and change of later layers' block writes."""
+    depth = len(plain.blocks)
+    kl, rise = np.zeros(depth), np.zeros(depth)
+    changed, clean_size = np.zeros((depth, depth)), np.zeros(depth)
+    n, n_next = 0, 0
+    for window in ids:
+        clean = plain.run(window)
+        measured = torch.tensor(~sinks_of(clean))
+        at = measured if protect == "sinks" else torch.ones(len(window), dtype=torch.bool)
+        n, n_next = n + int(measured.sum()), n_next + int(measured[:-1].sum())
+        writes = block_writes(clean)
+        clean_size += (writes[:, measured] ** 2).sum(-1).__pow__(0.5).sum(-1).numpy()
+        for layer in range(depth):
+            edited = plain.run(window, Skip(layer, sublayer, at))
+            gap, loss = output_change(plain, clean, edited, window)
+            kl[layer] += float(gap[measured].sum())
+            rise[layer] += float(loss[measured[:-1]].sum())
+            moved = (block_writes(edited) - writes)[:, measured]
+            changed[layer] += (moved**2).sum(-1).sqrt().sum(-1).numpy()
+    later = np.arange(depth)[None, :] >= np.arange(depth)[:, None]
+    return {
+        "output_kl": kl / n,
+        "loss_increase": rise / n_next,
+        "effect_on_later": np.where(later, changed / clean_size, np.nan),
+    }
+
+
+def block_writes(seen: Pass) -> Tensor:
+    """[layer token d]."""
+    states = torch.stack(seen.states).double()
+    return states[1:] - states[:-1]
+
+
+def output_change(plain: Plain, clean: Pass, edited: Pass, ids: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """KL(clean || edited) at every position, and the rise of the loss at every position that has a next token."""
+    log_p, log_q = (torch.log_softmax(plain.logits(s.states[-1]).double(), -1) for s in (clean, edited))
+    following = torch.tensor(ids[1:])[:, None]
+    loss = log_p[:-1].gather(-1, following) - log_q[:-1].gather(-1, following)
+    return (log_p.exp() * (log_p - log_q)).sum(-1), loss[:, 0]
+
+
+def representation_profile(passes: Sequence[Pass]) -> Numbers:
+    """Means over windows of spectra, turning angles and mean cosines of each state."""
+    rows = []
+    for seen in passes:
+        everything = np.ones(len(seen.states[0]), bool)
+        later = everything.copy()
+        later[0] = False
+        rows.append([_shape(numbers(s), everything, later, ~sinks_of(seen)) for s in seen.states])
+    return {
+        name: np.mean([[state[name] for state in window] for window in rows], 0)
+        for name in ("prompt_entropy", "prompt_entropy_s2", "effective_rank", "curvature", "anisotropy")
+    }
+
+
+def _shape(z: np.ndarray, everything: np.ndarray, later: np.ndarray, plain: np.ndarray) -> dict[str, list[float]]:
+    wei = [unit(z[m] - z[m].mean(0)) for m in (everything, later, plain)]
+    spectra = [_spectrum(x) for x in (*wei, z)]
+    angles = _angles(z)
+    return {
+        "prompt_entropy": [s[0] for s in spectra],
+        "prompt_entropy_s2": [s[1] for s in spectra],
+        "effective_rank": [s[2] for s in spectra],
+        "curvature": [angles.mean(), _angles(z[later]).mean(), np.minimum(angles, np.pi - angles).mean()],
+        "anisotropy": [_mean_cosine(unit(z[m])) for m in (everything, later, plain)],
+    }
+
+
+def _spectrum(x: np.ndarray) -> tuple[float, float, float]:
+    """S1 and S2 of the Gram eigenvalues over ln min(n, d), and exp of the entropy of the singular values."""
+    sigma = np.linalg.svd(x, compute_uv=False)
+    p = sigma**2 / (sigma**2).sum()
+    most = math.log(min(x.shape))
+    return _entropy(p) / most, -math.log((p**2).sum()) / most, math.exp(_entropy(sigma / sigma.sum()))
+
+
+def _entropy(p: np.ndarray) -> float:
+    p = p[p > 0]
+    return float(-(p * np.log(p)).sum())
+
+
+def _angles(z: np.ndarray) -> np.ndarray:
+    """Between successive steps, radians; an angle that touches a step of length 0 does not exist."""
+    steps = z[1:] - z[:-1]
+    length = np.linalg.norm(steps, axis=-1)
+    moved = (length[1:] > 0) & (length[:-1] > 0)
+    cosine = (steps[1:] * steps[:-1]).sum(-1)[moved] / (length[1:] * length[:-1])[moved]
+    return np.arccos(np.clip(cosine, -1, 1))
+
+
+def _mean_cosine(u: np.ndarray) -> float:
+    cosines = u @ u.T
+    return float((cosines.sum() - np.trace(cosines)) / (len(u) * (len(u) - 1)))
+
+
+def head_patterns(plain: Plain, passes: Sequence[Pass], every: int) -> Numbers:
+    """Means over every n-th query from 1 on; `first` and `previous` only where that key can be seen."""
+    names = ("entropy", "entropy_norm", "distance", "previous", "first", "self", "local_8", "local_32")
+    rows: dict[str, list[list[list[float]]]] = {name: [] for name in names}
+    for layer, window in enumerate(plain.windows):
+        for name, by_head in _heads(passes, layer, window, every).items():
+            rows[name].append(by_head)
+    return {name: np.asarray([[np.mean(h) if h else np.nan for h in layer] for layer in rows[name]]) for name in rows}
+
+
+def _heads(passes: Sequence[Pass], layer: int, window: int | None, every: int) -> dict[str, list[list[float]]]:
+    n_heads = len(passes[0].patterns[layer])
+    found: dict[str, list[list[float]]] = {}
+    for seen in passes:
+        for head in range(n_heads):
+            for i in range(1, len(seen.states[0]), every):
+                for name, value in _row(numbers(seen.patterns[layer][head, i]), i, window).items():
+                    found.setdefault(name, [[] for _ in range(n_heads)])[head].append(value)
+    return found
+
+
+def _row(a: np.ndarray, i: int, window: int | None) -> dict[str, float]:
+    """Scores of one attention row of query i."""
+    visible = min(i + 1, window or i + 1)
+    near = lambda w: sum(a[j] for j in range(1, i + 1) if i - j < w)  # noqa: E731
+    scores = {
+        "entropy": _entropy(a),
+        "entropy_norm": _entropy(a) / math.log(visible),
+        "distance": sum(a[j] * abs(i - j) for j in range(len(a))),
+        "previous": a[i - 1],
+        "self": a[i],
+        "local_8": near(8),
+        "local_32": near(32),
+    }
+    return scores | ({"first": a[0]} if window is None or i < window else {})

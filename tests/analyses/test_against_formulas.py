@@ -1,0 +1,112 @@
+"""Every measurement of every first analysis against the formulas, computed plainly (see formulas.py)."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from pathlib import Path
+
+import formulas
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from formulas import Numbers, Plain
+
+from depthscope.analyses.head_patterns import HeadPatterns
+from depthscope.analyses.layer_skip import LayerSkip
+from depthscope.analyses.logit_lens import LogitLens
+from depthscope.analyses.settle_depth import SettleDepth
+from depthscope.engine.audit import FIRST, audit
+from depthscope.engine.needs import SweepNeed
+from depthscope.engine.shard import sampled, sweep_shards
+from depthscope.materials.text import Window, Windows
+from depthscope.runtime.load import load
+from depthscope.runtime.model import Model
+from depthscope.runtime.tiny import tiny
+from depthscope.store.run import Run
+
+KINDS = ("llama", "gpt2", "gemma2")
+TEXTS = [
+    f"{name}: {'the tide came in and took number ' * (1 + k % 3)}{k * k} of the {k + 3} boats away."
+    for k, name in enumerate("ada bo cyd dag eli fay gus hal ivo".split())
+]
+POSITIONS, QUERIES = 60, 5
+SKIP = LayerSkip(tokens=96, sublayer_tokens=48, documents=6)
+ANALYSES = [
+    "corpus_statistics",
+    LogitLens(positions=POSITIONS),
+    SettleDepth(positions=POSITIONS),
+    "residual_contribution",
+    SKIP,
+    "representation_profile",
+    HeadPatterns(every_query=QUERIES),
+]
+CELLS = [(kind, name) for kind in KINDS for name in FIRST]
+
+
+def windows_of(run: Run) -> Windows:
+    """What the run says it read."""
+    table = pq.read_table(run.path / "inputs" / "text.parquet").to_pylist()
+    return Windows(
+        tuple(Window(r["window"], r["document"], tuple(r["ids"])) for r in sorted(table, key=lambda r: r["window"])),
+        "", "", 0,
+    )  # fmt: skip
+
+
+def expected_of(plain: Plain, run: Run, skip: LayerSkip, positions: int, every: int) -> dict[str, Numbers]:
+    """All seven analyses by formula, on what the run read."""
+    windows = windows_of(run)
+    ids = [w.ids for w in windows.items]
+    passes = [plain.run(row) for row in ids]
+    lens = formulas.lens_of(plain, passes, ids, sampled(windows, positions, seed=0))
+    return {
+        "corpus_statistics": formulas.corpus_statistics(passes),
+        "logit_lens": formulas.logit_lens(lens),
+        "settle_depth": formulas.settle_depth(lens),
+        "residual_contribution": formulas.residual_contribution(passes),
+        "layer_skip": skips_of(plain, windows, skip),
+        "representation_profile": formulas.representation_profile(passes),
+        "head_patterns": formulas.head_patterns(plain, passes, every),
+    }
+
+
+def skips_of(plain: Plain, windows: Windows, skip: LayerSkip) -> Numbers:
+    """Attention, block and MLP side by side, each on the windows that its staircase read."""
+    found = []
+    for sublayer in ("attention", "block", "mlp"):
+        tokens = skip.tokens if sublayer == "block" else skip.sublayer_tokens
+        need = SweepNeed((sublayer,), (), tokens, skip.documents, skip.protect)
+        read = [(w, shard.length) for shard in sweep_shards(windows, need, 0, 0) for w in shard.windows]
+        rows = [windows.items[w].ids[:length] for w, length in read]
+        found.append(formulas.layer_skip(plain, rows, sublayer, skip.protect))
+    both = {name: np.stack([f[name] for f in found], -1) for name in ("output_kl", "loss_increase")}
+    return {**both, "effect_on_later": found[1]["effect_on_later"], "noise_floor": np.asarray(0.0)}
+
+
+@functools.cache
+def model_of(kind: str) -> Model:
+    return tiny(kind, torch.float64, seed=3)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Run, dict[str, Numbers]]]:
+    """For each kind, a run and what the formulas say."""
+    found = {}
+    for kind in KINDS:
+        out = tmp_path_factory.mktemp(kind) / "run"
+        run = audit(model_of(kind), ANALYSES, out=out, text=TEXTS, tokens=420, window=40)
+        expected = expected_of(Plain(model_of(kind).net, kind), run, SKIP, POSITIONS, QUERIES)
+        found[kind] = (run, expected)
+    return found
+
+
+@pytest.mark.parametrize(("kind", "name"), CELLS)
+def test_every_measurement_equals_its_formula(both: dict, kind: str, name: str) -> None:
+    run, expected = both[kind]
+    measured = run[name].findings.measurements
+    assert set(measured) == set(expected[name])
+    for key, value in expected[name].items():
+        # the root of a vanishing eigenvalue of a Gram matrix is exact to half of the digits only
+        tolerance = 1e-6 if key == "effective_rank" else 1e-9
+        np.testing.assert_allclose(measured[key].value, value, rtol=tolerance, atol=tolerance, err_msg=key)
