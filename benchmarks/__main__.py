@@ -1,0 +1,50 @@
+"""`python -m benchmarks [capture decode skips loading memory] [--model NAME] [--dtype TYPE] [--out FILE]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+import depthscope as ds
+from benchmarks.cases import CASES
+from benchmarks.processes import loading, memory
+
+NAMES = (*CASES, "loading", "memory")
+
+
+def main() -> None:
+    """Measure, print, and write JSON where asked."""
+    asked = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    asked.add_argument("names", nargs="*", default=list(NAMES), help=", ".join(NAMES))
+    asked.add_argument("--model", default="smollm2-135m")
+    asked.add_argument("--dtype", default="float32")
+    asked.add_argument("--large", default="gemma3-270m", help="the model of the large vocabulary in `memory`")
+    asked.add_argument("--out", type=Path)
+    given = asked.parse_args()
+    found: dict[str, list[dict[str, object]]] = {}
+    model = ds.load(given.model, dtype=given.dtype) if set(given.names) & set(CASES) else None
+    machine = platform.processor() or platform.machine()
+    print(f"{machine}, {torch.get_num_threads()} threads, torch {torch.__version__}, {given.dtype}")
+    for name in given.names:
+        if name in CASES and model is not None:
+            measured = CASES[name](model)
+        elif name == "loading":
+            measured = [loading(given.model)]
+        else:
+            measured = [memory(given.model), memory(given.large)]
+        for each in measured:
+            print(each.line(), flush=True)
+        found[name] = [asdict(each) for each in measured]
+    if given.out:
+        about = {"threads": torch.get_num_threads(), "torch": torch.__version__}
+        about |= {"dtype": given.dtype, "model": given.model}
+        given.out.write_text(json.dumps({"machine": about, **found}, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
