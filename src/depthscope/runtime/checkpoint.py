@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import torch
 import transformers
 from huggingface_hub import constants
@@ -130,14 +131,32 @@ def open_tokenizer(where: str, options: Options) -> Any:  # noqa: ANN401  (a tra
     """The tokenizer, or None where the checkpoint has none: such a model is given token ids.
 
     Raises:
-        LoadError: when a folder has tokenizer files that cannot be read.
+        LoadError: when there are tokenizer files that cannot be read.
     """
-    folder = Path(where)
     names = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt")
-    if folder.is_dir() and not any((folder / name).exists() for name in names):
+    if not any(_has(where, name, options) for name in names):
         return None
     with _explained(where, "tokenizer", options), quiet():
         return transformers.AutoTokenizer.from_pretrained(where, **options.source())
+
+
+def commit_of(where: str, options: Options) -> str | None:
+    """The commit that a hub id was resolved to, read from its place in the hub's cache; None for a folder."""
+    if Path(where).is_dir():
+        return None
+    found = huggingface_hub.try_to_load_from_cache(where, "config.json", revision=options.revision)
+    return Path(found).parent.name if isinstance(found, str) else None
+
+
+def _has(where: str, name: str, options: Options) -> bool:
+    """True where a folder or a hub id has a file; of a hub id it is then in the cache."""
+    if Path(where).is_dir():
+        return (Path(where) / name).exists()
+    try:
+        huggingface_hub.hf_hub_download(where, name, revision=options.revision)
+    except (OSError, ValueError):  # not there, or not reachable
+        return False
+    return True
 
 
 def _usable(net: nn.Module, where: str) -> None:
@@ -184,7 +203,7 @@ def _explained(where: str, part: str, options: Options) -> Generator[None]:
         said = " ".join(line.strip() for line in str(error).strip().splitlines()[:2]).rstrip(".")
         raise LoadError(
             f"the {part} of {where!r} could not be read. {_looked_in(where, options)} "
-            f"{type(error).__name__}: {said[:300]}. {_advice(where, said)}"
+            f"{type(error).__name__}: {said[:300]}. {_advice(where, str(error))}"
         ) from error
 
 

@@ -17,7 +17,7 @@ from depthscope.anatomy.anatomy import resolve
 from depthscope.anatomy.guess import describe, family_of, literal
 from depthscope.errors import BadInput, LoadError, Refused, UnknownName, UnsupportedModel
 from depthscope.registry import FAMILIES
-from depthscope.runtime.checkpoint import Options, open_config, open_net, open_tokenizer
+from depthscope.runtime.checkpoint import Options, commit_of, open_config, open_net, open_tokenizer
 from depthscope.runtime.embedded import EMBEDDED, paths, version
 from depthscope.runtime.fingerprint import weights_hash
 from depthscope.runtime.gguf import converted
@@ -191,7 +191,7 @@ def _opened(source: Source, options: Options) -> tuple[nn.Module, Any, str | Non
     net = open_net(source.where, config, options)
     image = getattr(net, "main_input_name", "input_ids") == "pixel_values"
     tokenizer = None if image else open_tokenizer(source.where, options)
-    return net, tokenizer, source.revision or getattr(config, "_commit_hash", None)
+    return net, tokenizer, source.revision or commit_of(source.where, options)
 
 
 def _settled(net: nn.Module, wanted: torch.dtype | None, device: str | torch.device | None) -> nn.Module:
