@@ -51,7 +51,7 @@ _HOMES = {
     "open_run": "depthscope.store.run",
 }
 
-__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604  (names resolve lazily, tested)
+__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll]  (lazy names, tested)
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  (module protocol)

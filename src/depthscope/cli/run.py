@@ -91,6 +91,7 @@ def command(
     run = audit(
         found, asked, out=folder, progress=None if as_json else _progress(), command=_command(), **how
     )
+    nulled: dict[str, Any] = {**how, "force": True}
     for kind in nulls:
         say(f"null: {kind}")
         other = _untrained(found, seed) if kind == "untrained" else found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -140,7 +140,7 @@ def _flops(model: Model, shard: Shard) -> float:
 
 
 def _rate(
-    model: Model, windows: Windows, analyses: dict[str, Analysis] | Any, needs: dict[str, Needs], seed: int, budget: int
+    model: Model, windows: Windows, analyses: Mapping[str, Analysis], needs: dict[str, Needs], seed: int, budget: int
 ) -> float:  # fmt: skip
     """Floating point operations a second of two real batches with their analyses, the first one thrown away."""
     capturing = {n: a for n, a in analyses.items() if needs[n].captures} or dict(analyses)

@@ -92,7 +92,9 @@ class Measurement:
             self._index(axis, labels[axis]) if axis in labels else slice(None) for axis in self.axes
         )
         kept = {axis: names for axis, names in self.axes.items() if axis not in labels}
-        parts = {part: None if (a := getattr(self, part)) is None else a[index] for part in COLUMNS}
+        parts = {
+            part: None if (a := getattr(self, part)) is None else np.asarray(a[index]) for part in COLUMNS
+        }
         return Measurement(self.name, kept, unit=self.unit, note=self.note, missing=self.missing, **parts)  # pyright: ignore[reportArgumentType]
 
     def _index(self, axis: str, label: object) -> int:

@@ -98,7 +98,7 @@ class Result:
 
         parts = [m.to_dataframe().assign(measurement=name) for name, m in self.findings.measurements.items()]
         table = pd.concat(parts, ignore_index=True)
-        return table[["measurement", *(c for c in table.columns if c != "measurement")]]
+        return table.loc[:, ["measurement", *(c for c in table.columns if c != "measurement")]]
 
     def _repr_html_(self) -> str:
         head = f"<h3>{html.escape(self.text.title)}</h3><p>{html.escape(self.text.question)}</p>"
