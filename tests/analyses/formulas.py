@@ -1,8 +1,8 @@
 """What every first analysis should say, computed plainly: own loops over blocks, whole softmaxes, whole matrices.
 
-Imports torch and numpy only. A `Plain` model is a network of transformers whose blocks are called by hand; of the network
-it uses embeddings, norms, projections and MLPs, never its forward. Every function below is the formula as a paper would
-write it, one window at a time.
+Imports torch and numpy only. A `Plain` model is a network of transformers whose blocks are called by hand: it uses
+embeddings, norms, projections and MLPs of the network, never its forward. Every function below is the formula as a paper
+would write it, one window at a time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Numbers = dict[str, np.ndarray]
 
 @dataclass
 class Pass:
-    """One window: states [state token d], writes of mixers and MLPs [layer token d], attention [layer head query key]."""
+    """One window: states [state token d], writes [layer token d], attention rows [layer head query key]."""
 
     states: list[Tensor]
     attention: list[Tensor] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Skip:
 class Plain:
     """A llama, gpt2 or gemma2 network, run block by block."""
 
-    def __init__(self, net: Any, kind: str) -> None:  # noqa: ANN401
+    def __init__(self, net: Any, kind: str) -> None:
         self.net, self.kind, self.config = net, kind, net.config
         base = net.transformer if kind == "gpt2" else net.model
         self.base, self.blocks = base, list(base.h if kind == "gpt2" else base.layers)
@@ -72,7 +72,9 @@ class Plain:
             scale = self.config.query_pre_attn_scalar**-0.5
         scores = q @ k.transpose(-1, -2) * scale
         if self.kind == "gemma2":
-            scores = torch.tanh(scores / self.config.attn_logit_softcapping) * self.config.attn_logit_softcapping
+            scores = (
+                torch.tanh(scores / self.config.attn_logit_softcapping) * self.config.attn_logit_softcapping
+            )
         distance = torch.arange(len(stream))[:, None] - torch.arange(len(stream))[None, :]
         hidden = (distance < 0) | (distance >= (self.windows[layer] or len(stream)))
         scores = scores.masked_fill(hidden, -math.inf)
@@ -85,7 +87,7 @@ class Plain:
         written = block.self_attn.o_proj(joined)
         return (block.post_attention_layernorm(written) if self.kind == "gemma2" else written), rows
 
-    def projected(self, block: Any, stream: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ANN401
+    def projected(self, block: Any, stream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values after position encoding, [head token d_head]."""
 
         def heads(x: Tensor, n: int) -> Tensor:
@@ -218,7 +220,9 @@ class Lens:
         return self.log_p.argmax(-1)
 
 
-def lens_of(plain: Plain, passes: Sequence[Pass], ids: Sequence[Sequence[int]], at: Mapping[int, np.ndarray]) -> Lens:
+def lens_of(
+    plain: Plain, passes: Sequence[Pass], ids: Sequence[Sequence[int]], at: Mapping[int, np.ndarray]
+) -> Lens:
     """Everything decoded at once, which only a tiny model allows."""
     logits, targets = [], []
     for window, positions in at.items():
@@ -233,7 +237,9 @@ def logit_lens(lens: Lens) -> Numbers:
     log_q, log_p = lens.log_p, lens.log_p[-1:]
     q, p = log_q.exp(), log_p.exp()
     top5 = log_q.topk(5, -1).indices
-    shared = [[len(set(a) & set(b)) / 5 for a, b in zip(s, top5[-1].tolist(), strict=True)] for s in top5.tolist()]
+    shared = [
+        [len(set(a) & set(b)) / 5 for a, b in zip(s, top5[-1].tolist(), strict=True)] for s in top5.tolist()
+    ]
     final = log_q.gather(-1, lens.top1[-1].expand(len(log_q), -1)[..., None])
     every = lens.targets.expand(len(log_q), -1)[..., None]
     return {
@@ -346,7 +352,9 @@ def representation_profile(passes: Sequence[Pass]) -> Numbers:
     }
 
 
-def _shape(z: np.ndarray, everything: np.ndarray, later: np.ndarray, plain: np.ndarray) -> dict[str, list[float]]:
+def _shape(
+    z: np.ndarray, everything: np.ndarray, later: np.ndarray, plain: np.ndarray
+) -> dict[str, list[float]]:
     wei = [unit(z[m] - z[m].mean(0)) for m in (everything, later, plain)]
     spectra = [_spectrum(x) for x in (*wei, z)]
     angles = _angles(z)
@@ -393,10 +401,15 @@ def head_patterns(plain: Plain, passes: Sequence[Pass], every: int) -> Numbers:
     for layer, window in enumerate(plain.windows):
         for name, by_head in _heads(passes, layer, window, every).items():
             rows[name].append(by_head)
-    return {name: np.asarray([[np.mean(h) if h else np.nan for h in layer] for layer in rows[name]]) for name in rows}
+    return {
+        name: np.asarray([[np.mean(h) if h else np.nan for h in layer] for layer in rows[name]])
+        for name in rows
+    }
 
 
-def _heads(passes: Sequence[Pass], layer: int, window: int | None, every: int) -> dict[str, list[list[float]]]:
+def _heads(
+    passes: Sequence[Pass], layer: int, window: int | None, every: int
+) -> dict[str, list[list[float]]]:
     n_heads = len(passes[0].patterns[layer])
     found: dict[str, list[list[float]]] = {}
     for seen in passes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 from pathlib import Path
 
 import formulas
@@ -20,6 +19,7 @@ from depthscope.analyses.settle_depth import SettleDepth
 from depthscope.engine.audit import FIRST, audit
 from depthscope.engine.needs import SweepNeed
 from depthscope.engine.shard import sampled, sweep_shards
+from depthscope.errors import MissingPackage
 from depthscope.materials.text import Window, Windows
 from depthscope.runtime.load import load
 from depthscope.runtime.model import Model
@@ -29,7 +29,7 @@ from depthscope.store.run import Run
 KINDS = ("llama", "gpt2", "gemma2")
 TEXTS = [
     f"{name}: {'the tide came in and took number ' * (1 + k % 3)}{k * k} of the {k + 3} boats away."
-    for k, name in enumerate("ada bo cyd dag eli fay gus hal ivo".split())
+    for k, name in enumerate(["ada", "bo", "cyd", "dag", "eli", "fay", "gus", "hal", "ivo"])
 ]
 POSITIONS, QUERIES = 60, 5
 SKIP = LayerSkip(tokens=96, sublayer_tokens=48, documents=6)
@@ -110,3 +110,27 @@ def test_every_measurement_equals_its_formula(both: dict, kind: str, name: str) 
         # the root of a vanishing eigenvalue of a Gram matrix is exact to half of the digits only
         tolerance = 1e-6 if key == "effective_rank" else 1e-9
         np.testing.assert_allclose(measured[key].value, value, rtol=tolerance, atol=tolerance, err_msg=key)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_measurement_of_a_trained_model_equals_its_formula(tmp_path: Path) -> None:
+    try:
+        model = load("smollm2-135m", dtype=torch.float32)
+    except MissingPackage as missing:
+        pytest.skip(str(missing))
+    skip = LayerSkip(tokens=64, sublayer_tokens=32, documents=2)
+    analyses = [
+        "corpus_statistics",
+        LogitLens(positions=24),
+        SettleDepth(positions=24),
+        "residual_contribution",
+        skip,
+        "representation_profile",
+        HeadPatterns(every_query=16),
+    ]
+    run = audit(model, analyses, out=tmp_path / "run", tokens=512, window=64)
+    for name, numbers in expected_of(Plain(model.net, "llama"), run, skip, 24, 16).items():
+        for key, value in numbers.items():
+            found = run[name].findings.measurements[key].value
+            np.testing.assert_allclose(found, value, rtol=1e-4, atol=1e-5, err_msg=f"{name}/{key}")
