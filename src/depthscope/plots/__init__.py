@@ -137,7 +137,7 @@ def y_scale(table: Sequence[Row], kind: str = "linear") -> Spec:
     positive = low > (ROUNDING * high if kind == "auto" else 0)
     if (kind == "log" and positive) or (kind == "auto" and positive and high > 100 * low):
         return {"type": "log", "domain": [low / 1.1, high * 1.1], "nice": False}
-    if kind == "auto" and not positive and 0 < 20 * typical < high:
+    if kind == "auto" and not positive and 0 < 5 * typical < high:
         return {
             "type": "symlog",
             "constant": typical,

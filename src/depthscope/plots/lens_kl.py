@@ -14,4 +14,4 @@ NAMES = {"kl_to_final": "KL", "reverse_kl_to_final": "reverse KL"}
 def plot(result: Result) -> Spec:
     """KL(final || state) and KL(state || final) by state, with their intervals."""
     series = {NAMES[name]: found for name, found in present(result, READS).items()}
-    return finish(lines(series, "state", "divergence"), TITLE, described(series, "state"))
+    return finish(lines(series, "state", "divergence", kind="auto"), TITLE, described(series, "state"))

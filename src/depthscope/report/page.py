@@ -11,10 +11,12 @@ from depthscope.report.sections import section
 from depthscope.report.verdict import verdicts
 from depthscope.results.result import Result
 from depthscope.store.atomic import write_text
-from depthscope.store.run import Run
+from depthscope.store.run import Run, open_run
 
 if TYPE_CHECKING:
     from markupsafe import Markup
+
+    from depthscope.report.tables import PageTable
 
 CAVEATS = (
     "State 0 is the embedding output and state k the output of layer k \N{MINUS SIGN} 1, before the final "
@@ -91,10 +93,34 @@ def _context(run: Run, title: str | None) -> dict[str, Any]:
         "fingerprint": fingerprint(manifest),
         "laws": law_rows(manifest),
         "sections": [section(run, name) for name in sorted(run, key=lambda name: name in LAST)],
+        "nulls": nulls(run),
         "caveats": CAVEATS,
         "command": str(manifest.get("command", "")),
         "version": str(manifest.get("depthscope", "")),
     }
+
+
+HEADLINES = (
+    "logit_lens/kl_to_final",
+    "logit_lens/top1_agreement",
+    "residual_contribution/block_relative_norm",
+    "layer_skip/loss_increase[sublayer=block]",
+    "representation_profile/prompt_entropy[mode=wei_no_massive]",
+    "representation_profile/curvature[mode=signed]",
+)
+"""What is set beside its nulls in the report; `depthscope compare` shows the rest."""
+
+
+def nulls(run: Run) -> list[PageTable]:
+    """The headline curves of the run beside those of its nulls (untrained weights, shuffled tokens), if it has any."""
+    from depthscope.report.compare import compare, depth_table
+
+    folders = [path.parent for path in sorted(run.path.glob("nulls/*/manifest.json"))]
+    others = [other for other in map(open_run, folders) if len(other)]
+    if not others:
+        return []
+    found = compare([run, *others])
+    return [depth_table(found, found.aligned[name], step=5) for name in HEADLINES if name in found.aligned]
 
 
 def _readable(run: Run) -> dict[str, Result]:
