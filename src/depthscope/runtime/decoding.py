@@ -137,18 +137,19 @@ class _Running:
     def _take_top(self, z: Tensor, start: int) -> Tensor:
         """Merge this chunk's k best into the running ones; returns the chunk's maximum a row."""
         logits, ids = _top(z, self.wanted.top_k)
+        peak = logits.amax(-1)
         logits = torch.cat([self.top_logits, logits], dim=-1)
         ids = torch.cat([self.top_ids, ids + start], dim=-1)
-        kept = torch.topk(logits, min(self.wanted.top_k, logits.shape[1]), dim=-1)
-        self.top_logits, self.top_ids = kept.values, ids.gather(-1, kept.indices)
-        return logits[:, logits.shape[1] - min(self.wanted.top_k, z.shape[1]) :].amax(-1)
+        logits, ids = _ordered(logits, ids)
+        self.top_logits, self.top_ids = logits[:, : self.wanted.top_k], ids[:, : self.wanted.top_k]
+        return peak
 
     def trace(self) -> Trace:
         """The finished reductions, [state, position]."""
         lse = self.maximum + self.total.log()
         shape = (self.n_states, -1)
         mean_logit = None if self.weighted is None else self.weighted / self.total
-        ids, logits = self._ordered_top()
+        ids, logits = (self.top_ids, self.top_logits) if self.wanted.top_k else (None, None)
         return Trace(
             logsumexp=lse.reshape(shape),
             entropy=_square(
@@ -188,15 +189,6 @@ class _Running:
         final = self.ref.logsumexp.repeat(self.n_states)
         return (mean_logit - lse - self.against / self.total + final).clamp_min_(0.0)
 
-    def _ordered_top(self) -> tuple[Tensor | None, Tensor | None]:
-        """Ids by falling logit, ties by rising id."""
-        if not self.wanted.top_k:
-            return None, None
-        by_id = torch.argsort(self.top_ids, dim=-1)
-        ids, logits = self.top_ids.gather(-1, by_id), self.top_logits.gather(-1, by_id)
-        order = torch.argsort(logits, dim=-1, descending=True, stable=True)
-        return ids.gather(-1, order), logits.gather(-1, order)
-
 
 def _square(shape: tuple[int, int], values: Tensor | None) -> Tensor | None:
     return None if values is None else values.reshape(shape)
@@ -219,10 +211,25 @@ def _above(z: Tensor, logit: Tensor, ids: Tensor, start: int, buffer: Tensor) ->
 
 
 def _top(z: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each row through group maxima: the k best groups hold the k best values."""
+    """The k largest of each row and their ids; of equal ones those with the lowest ids."""
+    width = z.shape[1]
+    values, ids = _largest(z, min(k + 1, width))
+    if width <= k:
+        return values, ids
+    # topk picks any of equal values: rows where the one left out equals the last one kept are sorted in full
+    tied = (values[:, k - 1] == values[:, k]).nonzero()[:, 0]
+    values, ids = values[:, :k], ids[:, :k]
+    if len(tied):
+        order = torch.argsort(z[tied], dim=-1, descending=True, stable=True)[:, :k]
+        ids = ids.index_copy(0, tied, order)
+    return values, ids
+
+
+def _largest(z: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of each row, falling, through group maxima: the k best groups hold the k best values."""
     rows, width = z.shape
     if width % GROUP or width // GROUP <= k:
-        found = torch.topk(z, min(k, width), dim=-1)
+        found = torch.topk(z, k, dim=-1)
         return found.values, found.indices
     grouped = z.view(rows, width // GROUP, GROUP)
     groups = torch.topk(grouped.amax(-1), k, dim=-1, sorted=False).indices
@@ -230,3 +237,11 @@ def _top(z: Tensor, k: int) -> tuple[Tensor, Tensor]:
     found = torch.topk(values, k, dim=-1)
     ids = groups.gather(-1, found.indices // GROUP) * GROUP + found.indices % GROUP
     return found.values, ids
+
+
+def _ordered(logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """By falling logit, ties by rising id."""
+    by_id = torch.argsort(ids, dim=-1)
+    logits, ids = logits.gather(-1, by_id), ids.gather(-1, by_id)
+    order = torch.argsort(logits, dim=-1, descending=True, stable=True)
+    return logits.gather(-1, order), ids.gather(-1, order)

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from depthscope.anatomy.anatomy import Anatomy
-from depthscope.errors import Refused
+from depthscope.errors import BadInput, Refused
 
 BUDGET = 256 * 2**20
 """Bytes of logits held at one time, beyond the model."""
@@ -51,7 +51,7 @@ class Decode:
 
 @dataclass(frozen=True)
 class Trace:
-    """Reductions of decoded states; every array is [state, position] in float32 (ranks int64), ids [state, position, k].
+    """Reductions of decoded states, [state, position] in float32 (ranks int64); ids are [state, position, k].
 
     What was not asked for is None. `logsumexp` is always there, so probability = exp(logit - logsumexp).
     """
@@ -163,10 +163,17 @@ class Head:
             states: any states (or counterfactual final states) at some positions.
             final: the final state of the clean pass at the same positions, the reference of KL and ranks.
             targets: ids for `target` and `target_rank`; required when they are wanted.
+
+        Raises:
+            BadInput: when targets are wanted and not given.
         """
         from depthscope.runtime.decoding import decode_block
 
-        per_position = self.d_vocab * final.element_size() * 2
+        if targets is None and (wanted.target or wanted.target_rank):
+            raise BadInput(
+                "a decode with target or target_rank needs the ids of the targets, none were given"
+            )
+        per_position = self.d_vocab * self.precision.itemsize * 2
         step = max(1, int(self.budget // max(1, per_position)))
         parts = [
             decode_block(
@@ -176,6 +183,6 @@ class Head:
                 wanted,
                 None if targets is None else targets[k : k + step],
             )
-            for k in range(0, final.shape[0], step)
+            for k in range(0, max(1, final.shape[0]), step)  # no position at all is one empty block
         ]
         return Trace.joined(parts, dim=1)
