@@ -65,8 +65,8 @@ def decode_block(head: Head, states: Tensor, final: Tensor, wanted: Decode, targ
 def _decode_states(
     head: Head, states: Tensor, ref: Reference, wanted: Decode, targets: Tensor | None
 ) -> Trace:
-    n_states, n_positions, _ = states.shape
-    u = head.normalised(states).reshape(n_states * n_positions, -1)
+    n_states = states.shape[0]
+    u = head.normalised(states).flatten(0, 1)
     running = _Running(head, u, n_states, ref, wanted, targets)
     buffer = torch.empty(0, device=u.device)
     for start, stop in head.chunks():
@@ -147,7 +147,7 @@ class _Running:
     def trace(self) -> Trace:
         """The finished reductions, [state, position]."""
         lse = self.maximum + self.total.log()
-        shape = (self.n_states, -1)
+        shape = (self.n_states, len(self.ref.top1))
         mean_logit = None if self.weighted is None else self.weighted / self.total
         ids, logits = (self.top_ids, self.top_logits) if self.wanted.top_k else (None, None)
         return Trace(
