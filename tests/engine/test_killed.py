@@ -32,7 +32,7 @@ def order() -> Iterator[Order]:
         assert server.stdout is not None
 
         def sent(out: Path, do: str = "audit", **more: Any) -> dict[str, Any]:
-            print(json.dumps({"do": do, "out": str(out), **more}), file=server.stdin)  # noqa: T201
+            print(json.dumps({"do": do, "out": str(out), **more}), file=server.stdin)
             return json.loads(server.stdout.readline())
 
         yield sent
