@@ -69,6 +69,8 @@ class Site:
             raise BadInput(
                 f"{text!r} is no site; write it as 'L12.attn_out', 'L12.H3.head_out', 'embed' or 'final'"
             )
+        if found["part"] not in PARTS:
+            raise UnknownName("part of a site", found["part"], PARTS)
         head = found["head"]
         return cls(int(found["layer"]), cast("Part", found["part"]), None if head is None else int(head))
 

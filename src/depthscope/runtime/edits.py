@@ -61,7 +61,7 @@ def zero(site: str | Site, at: Tensor | None = None) -> Edit:
 
 def mean(site: str | Site, value: Float[Tensor, " width"], at: Tensor | None = None) -> Edit:
     """Mean ablation: x := a stored mean, the same at every position."""
-    return Edit(Site.parse(site), lambda x, _: value.to(x).expand_as(x), f"mean {site}", at)
+    return Edit(Site.parse(site), lambda x, _: _wide(value, x).expand_as(x), f"mean {site}", at)
 
 
 def resample(site: str | Site, other: Float[Tensor, "row token width"], at: Tensor | None = None) -> Edit:
@@ -78,7 +78,7 @@ def add(
     site: str | Site, vector: Float[Tensor, " width"], scale: float = 1.0, at: Tensor | None = None
 ) -> Edit:
     """Steering: x := x + scale * vector."""
-    return Edit(Site.parse(site), lambda x, _: x + scale * vector.to(x), f"add {scale:g} at {site}", at)
+    return Edit(Site.parse(site), lambda x, _: x + scale * _wide(vector, x), f"add {scale:g} at {site}", at)
 
 
 def scale(site: str | Site, factor: float, at: Tensor | None = None) -> Edit:
@@ -87,12 +87,15 @@ def scale(site: str | Site, factor: float, at: Tensor | None = None) -> Edit:
 
 
 def project_out(site: str | Site, directions: Float[Tensor, "k width"], at: Tensor | None = None) -> Edit:
-    """Remove the span of some directions: x := x - x Q Qᵀ with Q an orthonormal basis of their span."""
-    basis = torch.linalg.qr(directions.float().T).Q
+    """Remove the span of some directions: x := x - x Q Qᵀ with Q an orthonormal basis of their span.
+
+    Directions may depend on each other or be zero; what they do not span stays.
+    """
+    basis = _basis(directions)
 
     def change(x: Tensor, _: Tensor) -> Tensor:
-        q = basis.to(x)
-        return x - (x @ q) @ q.T
+        q = _wide(basis, x)
+        return x - (x @ q.T) @ q
 
     return Edit(Site.parse(site), change, f"project_out {len(directions)} at {site}", at)
 
@@ -122,6 +125,19 @@ def _input(_: Tensor, stream: Tensor) -> Tensor:
 
 
 def _fitting(value: Tensor, x: Tensor) -> Tensor:
-    if value.shape[-2:] != x.shape[-2:]:
+    if value.shape[-2:] != x.shape[-2:] or (value.dim() == x.dim() and len(value) not in (1, len(x))):
         raise BadInput(f"the replacement has shape {tuple(value.shape)}, the site {tuple(x.shape)}")
     return value.to(x).expand_as(x)
+
+
+def _wide(value: Tensor, x: Tensor) -> Tensor:
+    if value.shape[-1] != x.shape[-1]:
+        raise BadInput(f"the edit's vector has {value.shape[-1]} numbers, the site {x.shape[-1]}")
+    return value.to(x)
+
+
+def _basis(directions: Float[Tensor, "k width"]) -> Float[Tensor, "rank width"]:
+    """Orthonormal rows with the span of some directions; rank by the rounding of the directions' own type."""
+    _, size, rows = torch.linalg.svd(directions.double(), full_matrices=False)
+    rounding = torch.finfo(torch.promote_types(directions.dtype, torch.float32)).eps * max(directions.shape)
+    return rows[(size > rounding * size.max()) & (size > 0)]
