@@ -31,7 +31,7 @@ def _found(numbers: Numbers, analysis: str, asked: str) -> Measurement:
     kept = numbers["analyses"][analysis]["measurements"][parsed["name"]]
     axes = {axis: np.asarray(labels) for axis, labels in kept["axes"].items()}
     parts = {part: np.asarray(kept[part], np.float64) for part in COLUMNS if part in kept}
-    parts |= {part: np.nan_to_num(parts[part]) for part in ("n", "n_items") if part in parts}
+    parts |= {part: np.asarray(np.nan_to_num(parts[part])) for part in ("n", "n_items") if part in parts}
     words = {word: kept[word] for word in ("unit", "note", "missing")}
     whole = Measurement(parsed["name"], axes, **parts, **words)  # pyright: ignore[reportArgumentType]
     if parsed["axis"] is None:
@@ -92,7 +92,9 @@ def largest(found: Mapping[str, Measurement]) -> str:
     for name, m in found.items():
         grid = np.meshgrid(*m.axes.values(), indexing="ij")
         value = np.where(grid[0] == grid[1], np.nan, m.value) if "later_layer" in m.axes else m.value
-        order = np.argsort(np.nan_to_num(-value, nan=np.inf).ravel(), kind="stable")[:TOP]
+        order = np.argsort(np.nan_to_num(-value, nan=np.inf).ravel(), kind="stable")[
+            : min(TOP, int(np.isfinite(value).sum()))
+        ]
         for place in (tuple(int(i) for i in np.unravel_index(k, m.value.shape)) for k in order):
             where = ", ".join(
                 f"{a.replace('_', ' ')} {m.axes[a][i]}" for a, i in zip(m.axes, place, strict=True)

@@ -34,7 +34,7 @@ from depthscope.store.run import Run, open_run
 
 ROOT = Path(__file__).parent.parent
 PAGES, NUMBERS = ROOT / "docs", ROOT / "docs" / "numbers"
-BLOCK = re.compile(r"(<!-- numbers: ([^>]+?) -->)(\s*).*?(\s*)(<!-- end numbers -->)", re.DOTALL)
+BLOCK = re.compile(r"(?<!`)(<!-- numbers: ([^>]+?) -->)(\s*).*?(\s*)(<!-- end numbers -->)", re.DOTALL)
 ABSENT = "`make demo`, then `python scripts/write_numbers.py runs/demo`, writes the numbers here."
 
 
@@ -111,8 +111,8 @@ def refreshed(text: str, numbers: Mapping[str, Numbers], page: Path) -> str:
             content = rendered(asked.split(), numbers, page)
         except (KeyError, ValueError) as error:
             raise ValueError(f"{page.name}: cannot write {asked!r}: {error}") from error
-        before, after = ("\n\n", "\n\n") if "\n" in before or "\n" in after else ("", "")
-        return f"{opening}{before}{content}{after}{closing}"
+        gap = "\n\n" if "\n" in before + after else ""
+        return f"{opening}{gap}{content}{gap if content else ''}{closing}"
 
     return BLOCK.sub(block, text)
 
@@ -125,7 +125,7 @@ def rendered(asked: list[str], numbers: Mapping[str, Numbers], page: Path) -> st
     if kind not in KINDS:
         raise ValueError(f"the kinds are {', '.join(KINDS)}")
     if model not in numbers:
-        return ABSENT
+        return ABSENT if kind == "run" else ""
     if kind == "run":
         return origin(numbers[model], f"{_to_docs(page)}numbers/{model}.json")
     return laws(numbers[model]) if kind == "laws" else table(numbers[model], kind, *rest)
