@@ -6,7 +6,6 @@ python blocks share their names, sh blocks are run by bash with the package's co
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -54,7 +53,6 @@ def pages_with_examples() -> list[Path]:
     return [page for page in pages if blocks_of(page.read_text(encoding="utf-8"))]
 
 
-@pytest.mark.skipif(importlib.util.find_spec("glassllm") is None, reason="pip install glassllm")
 @pytest.mark.parametrize("page", pages_with_examples(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_examples_of_a_page_run_as_printed(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
