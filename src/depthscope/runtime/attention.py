@@ -142,7 +142,10 @@ def _heads(
     queries = queries[queries < query.shape[2]]
     causal = how.get("is_causal")
     causal = bool(getattr(module, "is_causal", True)) if causal is None else bool(causal)
-    scaling = how.get("scaling")
+    scaling, sinks = how.get("scaling"), how.get("s_aux")
+    if sinks is not None and not torch.is_grad_enabled():
+        # a parameter: unlike what the pass computes it would keep a graph alive
+        sinks = sinks.detach()
     return Heads(
         queries=queries,
         query=query[:, :, queries],
@@ -152,5 +155,5 @@ def _heads(
         causal=causal,
         scaling=float(query.shape[-1] ** -0.5 if scaling is None else scaling),
         cap=how.get("softcap"),
-        sinks=how.get("s_aux"),
+        sinks=sinks,
     )

@@ -1,0 +1,227 @@
+"""The contract: one audit a tiny family with every analysis of the registry, against the tables below.
+
+A new analysis file is met here at once: give it a row in MEASUREMENTS, and in REFUSALS where a family cannot answer it.
+A new family that reads tokens is audited without a change here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from depthscope.anatomy.anatomy import Anatomy
+from depthscope.engine.audit import FIRST, audit
+from depthscope.engine.needs import Analysis
+from depthscope.errors import Refused
+from depthscope.registry import ANALYSES, FAMILIES
+from depthscope.results.measurement import Measurement
+from depthscope.results.result import Text
+from depthscope.runtime.model import Model
+from depthscope.runtime.tiny import assembled, tiny
+from depthscope.store.run import Run
+
+Row = tuple[tuple[str, ...], str]
+
+DEPTHS = ("first", "stable", "persistent")
+SCORES = {"entropy": "nats", "entropy_norm": "1", "distance": "tokens"}
+MASSES = ("previous", "first", "self", "local_8", "local_32")
+PROFILE = {"prompt_entropy": "1", "prompt_entropy_s2": "1", "effective_rank": "1", "curvature": "radians"}
+
+MEASUREMENTS: dict[str, dict[str, Row]] = {
+    "corpus_statistics": {
+        **dict.fromkeys(
+            ("norm_median", "norm_p99", "norm_max", "peak_ratio", "massive_channel"), (("state",), "1")
+        ),
+        **dict.fromkeys(("sink_share", "massive_channel_share"), (("state",), "probability")),
+        "norm_max_position": (("state",), "tokens"),
+        "sink_writer": (("layer",), "1"),
+    },
+    "logit_lens": {
+        **dict.fromkeys(
+            ("kl_to_final", "reverse_kl_to_final", "cross_entropy", "entropy"), (("state",), "nats")
+        ),
+        **dict.fromkeys(("top1_agreement", "top5_overlap"), (("state",), "probability")),
+        "median_rank": (("state",), "1"),
+    },
+    "settle_depth": {
+        **dict.fromkeys(DEPTHS, ((), "1")),
+        **{f"{n}_median": ((), "1") for n in DEPTHS},
+        **{f"{n}_censored": ((), "probability") for n in DEPTHS},
+        **{f"{n}_histogram": (("state",), "probability") for n in DEPTHS},
+        "flip_rate": (("state",), "probability"),
+        "flip_transition": (("state", "transition"), "probability"),
+    },
+    "residual_contribution": {
+        f"{writer}_{kind}": (("layer",), "1")
+        for writer in ("attention", "mlp", "block")
+        for kind in ("relative_norm", "cosine")
+    },
+    "layer_skip": {
+        "output_kl": (("layer", "sublayer"), "nats"),
+        "loss_increase": (("layer", "sublayer"), "nats"),
+        "effect_on_later": (("layer", "later_layer"), "1"),
+        "noise_floor": ((), "nats"),
+    },
+    "representation_profile": {
+        **{name: (("state", "mode"), unit) for name, unit in PROFILE.items()},
+        "anisotropy": (("state", "mode"), "1"),
+    },
+    "head_patterns": {
+        **{name: (("layer", "head"), unit) for name, unit in SCORES.items()},
+        **dict.fromkeys(MASSES, (("layer", "head"), "probability")),
+    },
+}
+
+NO_HEADS = "no layer has softmax attention heads (its layers are: ssm)"
+REFUSALS: dict[tuple[str, str], str] = {
+    (family, "head_patterns"): NO_HEADS for family in ("mamba", "mamba2", "rwkv", "xlstm", "zamba2")
+}
+PARAMETERS = {
+    "layer_skip": {"tokens": 64, "sublayer_tokens": 64},
+    "logit_lens": {"positions": 64},
+    "settle_depth": {"positions": 64},
+    "head_patterns": {"every_query": 4},
+}
+SIZES = {"state": lambda a: a.n_layers + 1, "layer": lambda a: a.n_layers, "head": lambda a: a.n_heads}
+READERS = [name for name in FAMILIES.names if FAMILIES[name].reads == "tokens"]
+OTHERS = [name for name in FAMILIES.names if FAMILIES[name].reads != "tokens"]
+TEXTS = [f"{number} boats, then {number * number} more: row {chr(97 + number)}!" for number in range(10)]
+
+
+def made(name: str) -> Analysis:
+    return ANALYSES[name](**PARAMETERS.get(name, {}))
+
+
+def missing_cells(analysis: str, name: str, anatomy: Anatomy) -> np.ndarray | bool:
+    """Where a measurement has no value by the nature of the model."""
+    causal, post_norm = anatomy.family.causal, anatomy.family.post_norm
+    layers = anatomy.layers
+    if name in ("cross_entropy", "flip_transition", "loss_increase") and not causal:
+        return True
+    if name in ("output_kl", "loss_increase"):
+        return np.array([[not x.mixers(), False, x.mlp is None] for x in layers])
+    if name == "effect_on_later":
+        return np.tril(np.ones((len(layers), len(layers)), bool), -1)
+    if analysis == "residual_contribution" and not name.startswith("block"):
+        mlp = name.startswith("mlp")
+        return np.array([post_norm or (x.mlp is None if mlp else not x.mixers()) for x in layers])
+    if analysis == "head_patterns":
+        return np.array([[x.attn is None] * anatomy.n_heads for x in layers])
+    return False
+
+
+def check(analysis: str, name: str, found: Measurement, anatomy: Anatomy) -> None:
+    axes, unit = MEASUREMENTS[analysis][name]
+    where = f"{anatomy.name} {analysis}/{name}"
+    assert tuple(found.axes) == axes, where
+    assert found.unit == unit, where
+    for axis in set(axes) & set(SIZES):
+        assert len(found.axes[axis]) == SIZES[axis](anatomy), where
+    absent = np.isnan(found.value)
+    np.testing.assert_array_equal(
+        absent, np.broadcast_to(missing_cells(analysis, name, anatomy), absent.shape), where
+    )
+    assert bool(found.missing) >= bool(absent.any()), where
+    assert np.isfinite(found.value[~absent]).all(), where
+    check_interval(found, where)
+
+
+def check_interval(found: Measurement, where: str) -> None:
+    if found.n is not None:
+        assert found.n_items is not None
+        assert (found.n <= len(TEXTS)).all(), where
+        assert (found.n <= found.n_items).all(), where
+        assert ((found.n > 0) | np.isnan(found.value)).all(), where
+    if found.low is not None and found.high is not None:
+        known = ~np.isnan(found.low)
+        rounding = 1e-9 * np.abs(found.value[known])
+        assert (found.low[known] <= found.value[known] + rounding).all(), where
+        assert (found.value[known] <= found.high[known] + rounding).all(), where
+
+
+def results(run: Run) -> Iterator[tuple[str, str, Measurement]]:
+    for analysis in run:
+        for name, found in run[analysis].findings.measurements.items():
+            yield analysis, name, found
+
+
+@pytest.mark.parametrize("family", READERS)
+def test_every_family_answers_every_analysis_or_refuses_it_with_the_reason(
+    family: str, tmp_path: Path
+) -> None:
+    model = tiny(family, torch.float32)
+    answered = [name for name in ANALYSES if (family, name) not in REFUSALS]
+    run = audit(
+        model, [made(name) for name in answered], out=tmp_path / "run", text=TEXTS, tokens=240, window=24
+    )
+    assert list(run) == answered
+    for analysis, name, found in results(run):
+        check(analysis, name, found, model.anatomy)
+    for analysis in answered:
+        assert set(run[analysis].findings.measurements) == set(MEASUREMENTS[analysis])
+    for refused in set(ANALYSES) - set(answered):
+        with pytest.raises(Refused) as reason:
+            audit(model, [made(refused)], out=tmp_path / refused, text=TEXTS, tokens=240, window=24)
+        assert str(reason.value).endswith(f": {REFUSALS[family, refused]}")
+        assert not (tmp_path / refused).exists()
+
+
+@pytest.mark.parametrize("family", OTHERS)
+def test_a_model_that_reads_no_text_refuses_an_audit_with_the_reason(family: str, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="reads image, it has no tokenizer; an audit reads text"):
+        audit(tiny(family), ["corpus_statistics"], out=tmp_path / "run", text=TEXTS)
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_analysis_of_the_registry_is_in_the_contract() -> None:
+    new = set(ANALYSES) - set(MEASUREMENTS)
+    assert not new, (
+        f"add the measurements of {sorted(new)} to MEASUREMENTS of this test, name -> (axes, unit)"
+    )
+    gone = set(MEASUREMENTS) - set(ANALYSES)
+    assert not gone, f"{sorted(gone)} stand in MEASUREMENTS, the registry has no such analysis"
+    assert set(FIRST) <= set(MEASUREMENTS)
+
+
+def test_every_refusal_of_the_contract_names_a_family_and_an_analysis() -> None:
+    assert {family for family, _ in REFUSALS} <= set(READERS)
+    assert {analysis for _, analysis in REFUSALS} <= set(ANALYSES)
+
+
+NEEDS_AN_UNEMBEDDING = {
+    "logit_lens": "it has no unembedding, so its states cannot be decoded to tokens",
+    "settle_depth": "it has no unembedding, so there is no prediction to settle",
+    "layer_skip": "it has no unembedding, so the effect of a skip on the output cannot be measured",
+}
+
+
+def test_a_model_without_an_unembedding_is_told_which_analyses_need_one(tmp_path: Path) -> None:
+    model = without_unembedding()
+    for name, reason in NEEDS_AN_UNEMBEDDING.items():
+        with pytest.raises(Refused) as refusal:
+            audit(model, [name], out=tmp_path / name, text=TEXTS, tokens=240, window=24)
+        assert str(refusal.value) == f"{name} cannot run on {model.name}: {reason}"
+    run = audit(model, None, out=tmp_path / "run", text=TEXTS, tokens=240, window=24)
+    assert dict(run.manifest["refused"]) == NEEDS_AN_UNEMBEDDING
+    assert set(run) == set(FIRST) - set(NEEDS_AN_UNEMBEDDING)
+
+
+def without_unembedding() -> Model:
+    """The base of a gpt2: states, but no head."""
+    family = FAMILIES["gpt2"]
+    torch.manual_seed(0)
+    return assembled(transformers.GPT2Model(transformers.GPT2Config(**family.tiny)).eval(), family, "gpt2")
+
+
+@pytest.mark.parametrize("name", list(ANALYSES))
+def test_every_analysis_says_what_it_asks_how_and_what_misleads(name: str) -> None:
+    words = Text.of(ANALYSES.docstring(name))
+    assert words.question.endswith("?")
+    assert all(
+        len(part) > 30 for part in (words.method, words.how_to_read, words.what_misleads, words.source)
+    )
