@@ -11,10 +11,11 @@ import torch
 
 from depthscope.runtime.model import Model
 from depthscope.runtime.tiny import tiny
+from depthscope.store.run import Run
 
 sys.path.insert(0, str(Path(__file__).parent))  # toys.py must have a name that worker processes can import
 
-from toys import TEXTS, fixed_files
+from toys import HOW, TEXTS, audit, fixed_files
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +26,12 @@ def llama() -> Model:
 @pytest.fixture(scope="session")
 def llama64() -> Model:
     return tiny("llama", torch.float64)
+
+
+@pytest.fixture(scope="session")
+def exact(llama64: Model, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """All first analyses in float64 over nine windows, eight a batch: what other batches are compared with."""
+    return audit(llama64, out=tmp_path_factory.mktemp("exact") / "run", **{**HOW, "tokens": 360})
 
 
 @pytest.fixture(scope="session")

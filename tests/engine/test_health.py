@@ -20,7 +20,7 @@ from depthscope.runtime.model import Model
 from depthscope.runtime.run import run as real_run
 from depthscope.runtime.tiny import tiny
 from depthscope.runtime.verify import probe
-from depthscope.store.run import open_run
+from depthscope.store.run import Run, open_run
 
 CAPTURES = [
     "corpus_statistics",
@@ -51,13 +51,17 @@ def poisoned() -> Model:
     return model
 
 
+def one_window_each(texts: list[str]) -> list[str]:
+    return [t[:40] for t in texts]
+
+
 def with_strange(texts: list[str]) -> list[str]:
     """The texts and one more, of one window, that is strange from its eleventh token on."""
     assert not any(STRANGE in t for t in texts)
-    return [*texts, "A fog came" + STRANGE + " down over the fields and hid"]
+    return [*one_window_each(texts), "A fog came" + STRANGE + " down over the fields and hid"]
 
 
-HOW_NAN = {"tokens": 1200, "window": 40}
+HOW_NAN = {"tokens": 400, "window": 40}
 
 
 def test_a_nan_token_is_counted_and_reported_and_every_number_is_finite(
@@ -71,7 +75,7 @@ def test_a_nan_token_is_counted_and_reported_and_every_number_is_finite(
     # from the token on; before it too where a kernel multiplies masked values by zero, as NaN stays NaN
     assert 30 <= health["count"] <= 40
     for result in run.values():
-        assert any("1 of 28 windows had NaN or infinite states" in n for n in result.findings.notes), (
+        assert any("1 of 10 windows had NaN or infinite states" in n for n in result.findings.notes), (
             result.analysis
         )
         for name, found in result.findings.measurements.items():
@@ -86,7 +90,7 @@ def test_a_nan_token_is_averaged_into_nothing(
 ):
     """The strange document comes last: without it all others keep their windows, and so every number and count."""
     with_it = audit(poisoned, CAPTURES, out=tmp_path / "with", text=with_strange(texts), **HOW_NAN)
-    without = audit(poisoned, CAPTURES, out=tmp_path / "without", text=texts, **HOW_NAN)
+    without = audit(poisoned, CAPTURES, out=tmp_path / "without", text=one_window_each(texts), **HOW_NAN)
     assert with_it.manifest["data"]["windows"] == without.manifest["data"]["windows"] + 1
     for name in CAPTURES:
         left, right = values(with_it[name]), values(without[name])
@@ -101,12 +105,12 @@ def test_a_nan_token_is_averaged_into_nothing(
 def test_what_was_not_finite_is_still_counted_after_a_resume_and_not_twice(
     poisoned: Model, texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    how: dict[str, Any] = {"text": with_strange(texts), **HOW_NAN}
-    shards = [0]
+    how: dict[str, Any] = {"text": with_strange(texts)[::-1], **HOW_NAN, "budget": 1}
+    passes = [0]
 
     def stopped(model: Model, *rest: Any, **more: Any) -> Any:
-        shards[0] += 1
-        if shards[0] == 6:
+        passes[0] += 1
+        if passes[0] == 3:  # the strange window comes first, and is done by then
             raise KeyboardInterrupt
         return real_run(model, *rest, **more)
 
@@ -138,21 +142,22 @@ def narrow(limit: int, refused: list[int]) -> Callable[..., Any]:
 
 
 def test_a_batch_that_does_not_fit_is_halved_and_marked_and_the_numbers_stay(
-    llama64: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    llama64: Model, exact: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    whole = audit(llama64, out=tmp_path / "whole", **HOW)
     refused: list[int] = []
     monkeypatch.setattr(execute, "run", narrow(2, refused))
-    halved = audit(llama64, out=tmp_path / "halved", **HOW)
+    how = {**HOW, "tokens": 360}
+    halved = audit(llama64, out=tmp_path, **how)
     assert max(refused) > 4, "some batches were halved twice"
-    assert whole.manifest["non_finite"]["halved_batches"] == 0
-    assert halved.manifest["non_finite"]["halved_batches"] > 0
+    assert exact.manifest["non_finite"]["halved_batches"] == 0
+    # the capture of eight windows, and the sweep of eight short ones; the long sweep takes two windows at a time anyway
+    assert halved.manifest["non_finite"]["halved_batches"] == 2
     for name in FIRST:
-        left, right = values(halved[name]), values(whole[name])
+        left, right = values(halved[name]), values(exact[name])
         for key in left.keys() - {"noise_floor"}:  # the floor is the size of rounding itself
             np.testing.assert_allclose(left[key], right[key], rtol=1e-12, atol=1e-12, err_msg=f"{name}/{key}")
-    again = audit(llama64, ["logit_lens"], out=tmp_path / "halved", **HOW)
-    assert again.manifest["non_finite"]["halved_batches"] == halved.manifest["non_finite"]["halved_batches"]
+    again = audit(llama64, ["logit_lens"], out=tmp_path, **how)
+    assert again.manifest["non_finite"] == halved.manifest["non_finite"]
 
 
 def test_a_single_row_that_does_not_fit_is_an_error(

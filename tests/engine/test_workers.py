@@ -20,8 +20,8 @@ from depthscope.runtime.model import Model
 from depthscope.store.run import open_run
 
 Files = Callable[[Path], dict[str, bytes]]
-SMALL = {**HOW, "budget": 1}
-"""One window a shard: many shards."""
+SMALL = {**HOW, "tokens": 160, "budget": 1}
+"""One window a shard: four shards."""
 
 
 def test_two_workers_of_which_one_is_killed_give_the_bytes_of_one(llama: Model, files: Files, tmp_path: Path):
