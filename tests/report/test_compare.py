@@ -10,6 +10,7 @@ import pytest
 from numpy.testing import assert_allclose
 from synthetic import manifest, measurement, result, results, write_run
 
+from depthscope.engine.tally import PerDocument, Tally
 from depthscope.errors import BadInput
 from depthscope.report.compare import GRID, compare, depth_table, write_comparison
 from depthscope.results.measurement import Measurement
@@ -59,24 +60,51 @@ def test_intervals_of_unpaired_differences_add_as_if_independent(tmp_path: Path)
     assert_allclose(curve.high[1], 0.5, atol=1e-12)
 
 
-def test_the_same_text_is_said_to_be_paired(tmp_path: Path):
+def keep_sums(run: Run, part: str, values: np.ndarray, units: tuple[str, ...]) -> None:
+    """Keep [document, *cells] as the folded tally of logit_lens."""
+    Tally({part: PerDocument(units, values, np.ones(values.shape, np.int64))}).save(
+        run.path / "totals" / "logit_lens.npz"
+    )
+
+
+def test_the_same_text_is_said_to_be_paired_but_without_sums_the_intervals_are_added(tmp_path: Path):
     runs = [one(tmp_path / n, by_state(12, 1.0), name=n) for n in "ab"]
     found = compare(runs)
     assert found.pairing.startswith("paired")
-    assert "true ones are narrower" in found.aligned["logit_lens/kl"].interval
+    assert "as if independent" in found.aligned["logit_lens/kl"].interval
 
 
-def test_differences_by_document_are_paired_and_their_interval_forgets_what_documents_share(tmp_path: Path):
+def paired_runs(
+    tmp_path: Path, units: dict[str, tuple[str, ...]], part: str, mode: str | None = None
+) -> list[Run]:
     shared = np.random.default_rng(1).normal(0, 10, (24, 1))  # far larger than the difference
-    axes = {"document": np.arange(24), "state": np.arange(5)}
     runs = []
     for name, shift in (("a", 0.0), ("b", 1.0)):
         value = shared + shift + 0.01 * np.random.default_rng(ord(name)).normal(size=(24, 5))
-        runs.append(one(tmp_path / name, Measurement("kl", axes, value, "nats"), name=name))
-    found = compare(runs).aligned["logit_lens/kl"]
+        axes = {"state": np.arange(5)} | ({} if mode is None else {"mode": np.asarray(["other", mode])})
+        mean = value.mean(0) if mode is None else np.stack([value.mean(0) + 99, value.mean(0)], -1)
+        sums = value if mode is None else np.stack([value + 99, value], -1)
+        runs.append(one(tmp_path / name, Measurement("kl", axes, mean, "nats"), name=name))
+        keep_sums(runs[-1], part, sums, units[name])
+    return runs
+
+
+UNITS = tuple(f"d{k:02d}" for k in range(24))
+
+
+@pytest.mark.parametrize(("mode", "key"), [(None, "logit_lens/kl"), ("wei", "logit_lens/kl[mode=wei]")])
+def test_differences_are_paired_by_document_and_forget_what_documents_share(tmp_path: Path, mode, key):
+    found = compare(paired_runs(tmp_path, {"a": UNITS, "b": UNITS}, "kl", mode)).aligned[key]
     assert "paired over 24 documents" in found.interval
     assert_allclose(found.difference[1], 1.0, atol=0.02)
     assert (found.high[1] - found.low[1]).max() < 0.05
+    assert_allclose([found.low[0], found.high[0]], 0.0, atol=1e-12)
+
+
+def test_sums_over_other_documents_are_not_paired(tmp_path: Path):
+    other = tuple(f"e{k:02d}" for k in range(24))
+    found = compare(paired_runs(tmp_path, {"a": UNITS, "b": other}, "kl")).aligned["logit_lens/kl"]
+    assert "as if independent" in found.interval
 
 
 def test_further_axes_are_split_by_the_labels_that_all_runs_have(tmp_path: Path):
@@ -96,7 +124,7 @@ def test_single_numbers_stand_side_by_side(tmp_path: Path):
 
 def test_runs_of_one_model_are_told_apart_by_their_folders(tmp_path: Path):
     found = compare([one(tmp_path / n, by_state(4, 1)) for n in "ab"])
-    assert found.runs == (f"m ({tmp_path / 'a'})", f"m ({tmp_path / 'b'})")
+    assert found.runs == ("m (a)", "m (b)")
 
 
 def test_a_single_run_and_runs_with_nothing_in_common_are_refused(tmp_path: Path):

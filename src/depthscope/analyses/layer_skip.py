@@ -49,7 +49,8 @@ class LayerSkip:
 
     Args:
         layers: which layers are skipped; empty means all.
-        tokens: positions for whole layers. sublayer_tokens: positions for attention and MLP. documents: windows.
+        tokens: positions for whole layers. sublayer_tokens: positions for attention and MLP; 0 leaves them out.
+        documents: windows.
         protect: "sinks", or "none" to skip at every position.
     """
 
@@ -66,11 +67,11 @@ class LayerSkip:
         wrong = [k for k in self.layers if not 0 <= k < anatomy.n_layers]
         if wrong:
             raise Refused(f"layers {wrong} do not exist, it has layers 0 to {anatomy.n_layers - 1}")
-        whole = SweepNeed(("block",), self.layers, self.tokens, self.documents, self.protect)
-        parts = SweepNeed(
-            ("attention", "mlp"), self.layers, self.sublayer_tokens, self.documents, self.protect
-        )
-        return Needs(sweeps=frozenset({whole, parts}) if self.sublayer_tokens else frozenset({whole}))
+        shared = (self.documents, self.protect)
+        sweeps = {SweepNeed(("block",), self.layers, self.tokens, *shared)}
+        if self.sublayer_tokens:
+            sweeps.add(SweepNeed(("attention", "mlp"), self.layers, self.sublayer_tokens, *shared))
+        return Needs(sweeps=frozenset(sweeps))
 
     def observe(self, model: Model, batch: Batch, seen: View, given: Mapping[str, Result]) -> Tally:
         """Sums of the shared staircase by unit and layer, under the sublayers' names."""
@@ -86,7 +87,7 @@ class LayerSkip:
                 ("output_kl", effects.output_kl, effects.positions),
                 ("loss_increase", effects.loss_increase, effects.targets),
             ):
-                found[f"{sublayer}.{name}"] = _by_layer(
+                found[f"{name}[sublayer={sublayer}]"] = _by_layer(
                     value.numpy(), count.numpy(), place, seen.units, model
                 )
             if sublayer == "block":
@@ -152,7 +153,7 @@ def _output(total: Tally, name: str, floor: float, facts: Facts) -> Measurement:
     shared = (
         f"sinks left out; effects below {floor:.2g} (3 x noise floor) shown as 0; n_items differs by sublayer"
     )
-    parts = [_one(total.get(f"{s}.{name}"), name, facts) for s in SUBLAYERS]
+    parts = [_one(total.get(f"{name}[sublayer={s}]"), name, facts) for s in SUBLAYERS]
     missing = "the layer has no such sublayer, or it was not skipped in this run"
     if not facts.causal and name == "loss_increase":
         missing = "the model is no causal language model: there is no next token"

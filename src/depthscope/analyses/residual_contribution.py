@@ -91,6 +91,8 @@ class ResidualContribution:
 
 
 def _missing(writer: str, facts: Facts) -> str:
+    if writer == "block":
+        return ""
     if facts.post_norm:
         return "the stream is normalised after each add, so only the whole block has a contribution"
     return f"these layers have no {'MLP' if writer == 'mlp' else 'mixer'}"

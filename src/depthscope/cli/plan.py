@@ -42,7 +42,7 @@ def command(
         model, revision=revision, dtype=None if dtype == "auto" else dtype, device=device, attn_implementation=attn,
         trust_remote_code=trust_remote_code,
     )  # fmt: skip
-    asked = run_verb.selected(analyses, settings or [], layers, found.anatomy.n_layers)
+    asked = run_verb.selected(analyses, settings or [], layers, found.anatomy)
     policy: Any = bos
     reading = Reading(text or None, field, tokens, window, policy, max_length, chat)
     planned = plan(found, asked, reading=reading, seed=seed)

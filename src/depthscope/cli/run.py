@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from depthscope.errors import BadInput
+from depthscope.errors import BadInput, Refused
 
 if TYPE_CHECKING:
+    from depthscope.anatomy.anatomy import Anatomy
     from depthscope.engine.audit import Progress
     from depthscope.engine.needs import Analysis
 
@@ -83,7 +84,7 @@ def command(
     loaded = time.perf_counter() - begun
     say(f"loaded {found.name}: {found.anatomy.n_layers} layers, {found.dtype}, {loaded:.1f} s")
     folder = out or Path("runs") / Path(model).name
-    asked = selected(analyses, settings or [], layers, found.anatomy.n_layers)
+    asked = selected(analyses, settings or [], layers, found.anatomy)
     how: dict[str, Any] = {
         "text": text or None, "tokens": tokens, "window": window, "field": field, "max_length": max_length, "bos": bos,
         "chat": chat, "seed": seed, "workers": workers, "force": force,
@@ -102,7 +103,7 @@ def command(
             out=folder / "nulls" / kind,
             null=shuffled,
             command=_command(),
-            **{**how, "force": True},
+            **nulled,
         )
     page = write_report(run) if report else None
     seconds = time.perf_counter() - begun - loaded
@@ -115,8 +116,12 @@ def command(
     typer.echo(str(page or folder))
 
 
-def selected(analyses: str, settings: list[str], layers: str, n_layers: int) -> list[str | Analysis] | None:
+def selected(
+    analyses: str, settings: list[str], layers: str, anatomy: Anatomy
+) -> list[str | Analysis] | None:
     """Analyses by name with the parameters given as NAME.PARAMETER=VALUE; None for the default list without any.
+
+    A default list with parameters leaves out what the model refuses, as the plain default list does.
 
     Raises:
         BadInput: for a setting that is not of that form or names no parameter.
@@ -126,12 +131,23 @@ def selected(analyses: str, settings: list[str], layers: str, n_layers: int) -> 
 
     changes = _changes(settings)
     if layers:
-        changes.setdefault("layer_skip", {})["layers"] = parse_layers(layers, n_layers)
+        changes.setdefault("layer_skip", {})["layers"] = parse_layers(layers, anatomy.n_layers)
     names = [n.strip() for n in analyses.split(",") if n.strip()] or (list(FIRST) if changes else [])
     unused = set(changes) - set(names)
     if unused:
         raise BadInput(f"--set or --layers speaks of {', '.join(sorted(unused))}, which this run does not do")
-    return [ANALYSES[name](**changes[name]) if name in changes else name for name in names] or None
+    found = [ANALYSES[name](**changes[name]) if name in changes else name for name in names]
+    return found if analyses else [one for one in found if _answers(one, anatomy)] or None
+
+
+def _answers(analysis: str | Analysis, anatomy: Anatomy) -> bool:
+    from depthscope.registry import ANALYSES
+
+    try:
+        (ANALYSES[analysis]() if isinstance(analysis, str) else analysis).needs(anatomy)
+    except Refused:
+        return False
+    return True
 
 
 def parse_layers(text: str, n_layers: int) -> tuple[int, ...]:
@@ -180,6 +196,8 @@ def _typed(value: str, default: object, setting: str) -> object:
             return {"true": True, "false": False}[value.lower()]
         if isinstance(default, int):
             return int(value)
+        if isinstance(default, tuple):
+            return tuple(int(piece) for piece in value.split(",") if piece.strip())
         return float(value) if isinstance(default, float) else value
     except (ValueError, KeyError) as error:
         raise BadInput(f"--set {setting!r}: {value!r} does not fit, the default is {default!r}") from error
@@ -249,5 +267,6 @@ def _say_json(run: Any, page: Path | None, loaded: float, seconds: float) -> Non
     manifest = run.manifest
     say_json({
         "run": str(run.path), "report": None if page is None else str(page), "analyses": list(run),
-        "refused": manifest.get("refused", {}), "seconds": {"load": loaded, "audit": seconds, **manifest.get("timings", {})},
+        "refused": manifest.get("refused", {}),
+        "seconds": {"load": loaded, "audit": seconds, **manifest.get("timings", {})},
     })  # fmt: skip

@@ -380,6 +380,7 @@ class _Auditor:
             )
         facts = Facts.of(self.model.anatomy, self.kind, self.seed, self.model.name)
         findings = analysis.conclude(total, facts)
+        total.save(self.folder.totals(name))
         notes = (*findings.notes, *self._caveats())
         about = {**identity(self.model), "data": self.windows.hash, "seed": self.seed, "units": self.kind}
         result = Result(

@@ -1,7 +1,7 @@
 """Tallies: what shards contribute, in parts that add up. Folding in shard order gives the same bytes always.
 
 Every part is a frozen bundle of numpy arrays with `add` (both operands stay as they are), `arrays` and `of_arrays`.
-Sums are float64, counts int64. Rows and Vectors keep the items with the smallest keys, so that merging is exact and
+Sums are float64, counts int64. Rows keep the items with the smallest keys, so that merging is exact and
 does not depend on order.
 """
 

@@ -118,7 +118,7 @@ def read(source: str | Path | Sequence[str] | None, field: str = "text") -> tupl
     path = Path(source)
     if not _exists(path):
         raise BadInput(
-            f"there is no text at {str(path)[:200]}; give a file, a folder, hub:NAME, or leave --text out for the sample"
+            f"there is no text at {str(path)[:200]}; give a file, a folder, hub:NAME, or no --text for the sample"
         )
     return path.name, _kept(_files(path, field), str(path))
 
@@ -178,7 +178,7 @@ def _decoded(path: Path) -> str:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInput(
-            f"{path} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}; convert it, for example with iconv"
+            f"{path} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}; convert it, say with iconv"
         ) from error
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from error
@@ -302,7 +302,7 @@ def cut(
     items = tuple(_until(_in_turn(documents, pieces), tokens, after))
     if not items:
         raise EmptyMaterial(
-            f"{source} gives {dropped} tokens in {len(documents)} documents, none with {SHORTEST} tokens or more; give longer text"
+            f"{source} gives {dropped} tokens in {len(documents)} documents, none with {SHORTEST} or more; give more text"
         )
     return Windows(items, source, words, dropped)
 

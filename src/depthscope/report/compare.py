@@ -6,6 +6,7 @@ between two labels a value is interpolated linearly, outside the first and the l
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from depthscope.engine.tally import PerDocument, Tally
 from depthscope.errors import BadInput
 from depthscope.plots import colours, finish, relative_depth, rows, tooltip, with_unit, y_axis, y_scale
 from depthscope.report.assets import as_json
@@ -21,6 +23,7 @@ from depthscope.report.sections import Chart
 from depthscope.report.tables import PageTable, number
 from depthscope.results.measurement import Measurement
 from depthscope.store.atomic import write_text
+from depthscope.store.folder import TOTALS
 from depthscope.store.run import Run
 
 GRID = np.linspace(0.0, 1.0, 21)
@@ -84,7 +87,10 @@ def compare(runs: Sequence[Run]) -> Comparison:
     same = len(hashes) == 1 and hashes != {"None"}
     shared = _shared(runs)
     scalars = {name: tuple(m.scalar() for m in found) for name, found in shared.items() if not found[0].axes}
-    aligned = {name: _aligned(name, found, same) for name, found in _curves(shared).items()}
+    aligned = {
+        name: _aligned(name, curve.found, _documents(runs, curve) if same else None)
+        for name, curve in _curves(shared).items()
+    }
     if not aligned and not scalars:
         raise BadInput(
             f"the runs share no measurement; they hold {', '.join(str(list(run)) for run in runs)}."
@@ -136,7 +142,7 @@ def _apart(one: Aligned, run: int, at: int) -> str:
 def _names(runs: Sequence[Run]) -> tuple[str, ...]:
     names = [str(run.manifest.get("model", {}).get("name", run.path.name)) for run in runs]
     return tuple(
-        name if names.count(name) == 1 else f"{name} ({run.path})"
+        name if names.count(name) == 1 else f"{name} ({run.path.name})"
         for name, run in zip(names, runs, strict=True)
     )
 
@@ -152,50 +158,113 @@ def _shared(runs: Sequence[Run]) -> dict[str, tuple[Measurement, ...]]:
     return shared
 
 
-def _curves(shared: Mapping[str, tuple[Measurement, ...]]) -> dict[str, tuple[Measurement, ...]]:
-    """Those over one depth axis; further axes are split by the labels that all runs share, documents stay."""
-    curves: dict[str, tuple[Measurement, ...]] = {}
-    for name, found in shared.items():
+@dataclass(frozen=True)
+class _Curve:
+    """One measurement of all runs over depth, and where it stands in the tally that it came from.
+
+    Args:
+        found: the measurement of each run. part: names that its part of the tally may have.
+        places: for each run the cell of the part's last axis, or None where depth is the only axis.
+    """
+
+    analysis: str
+    found: tuple[Measurement, ...]
+    part: tuple[str, str]
+    places: tuple[int | None, ...]
+
+
+def _curves(shared: Mapping[str, tuple[Measurement, ...]]) -> dict[str, _Curve]:
+    """Those over one depth axis; a further axis is split by the labels that all runs share."""
+    curves: dict[str, _Curve] = {}
+    for key, found in shared.items():
         axes = list(found[0].axes)
         if sum(axis in ("state", "layer") for axis in axes) != 1 or "later_layer" in axes or "head" in axes:
             continue
-        split = [axis for axis in axes if axis not in ("state", "layer", "document")]
+        split = [axis for axis in axes if axis not in ("state", "layer")]
         labels = [[v for v in found[0].axes[a] if all(v in m.axes[a] for m in found)] for a in split]
         for chosen in product(*labels):
             picked = dict(zip(split, chosen, strict=True))
             tail = "".join(f"[{axis}={label}]" for axis, label in picked.items())
-            curves[name + tail] = tuple(m.select(**picked) for m in found)
+            analysis, _, name = key.partition("/")
+            places = tuple(_place(m, picked) for m in found)
+            curves[key + tail] = _Curve(
+                analysis, tuple(m.select(**picked) for m in found), (name + tail, name), places
+            )
     return curves
 
 
-def _aligned(name: str, found: tuple[Measurement, ...], same: bool) -> Aligned:
-    by_document = "document" in found[0].axes
-    tables = [_on_grid(m) for m in found]
-    if by_document and same:
-        return _paired(name, found, tables)
-    value = np.stack([np.nanmean(t, 0) if t.ndim == 2 else t for t in tables])
+def _place(found: Measurement, picked: Mapping[str, object]) -> int | None:
+    if len(picked) != 1:
+        return None
+    ((axis, label),) = picked.items()
+    return [str(v) for v in found.axes[axis]].index(str(label))
+
+
+def _aligned(name: str, found: tuple[Measurement, ...], sums: tuple[PerDocument, ...] | None) -> Aligned:
+    """One measurement of all runs on GRID; with `sums` over the same documents the differences are paired."""
+    value = np.stack([_on_grid(m) for m in found])
     difference = value - value[0]
+    if sums is not None:
+        low, high = _paired(found, sums)
+        note = f"differences are paired over {len(sums[0].units)} documents, with bootstrap intervals"
+        return Aligned(name, found[0].unit, found, value, difference, low, high, note)
     bounds = [_interval(m) for m in found]
     below = np.sqrt((value - [b[0] for b in bounds]) ** 2 + (bounds[0][1] - value[0]) ** 2)
     above = np.sqrt(([b[1] for b in bounds] - value) ** 2 + (value[0] - bounds[0][0]) ** 2)
     note = "intervals of differences add those of the runs as if independent"
-    note += "; on the same text the true ones are narrower" if same else ""
     below[0] = above[0] = 0.0
     return Aligned(
         name, found[0].unit, found, value, difference, difference - below, difference + above, note
     )
 
 
-def _paired(name: str, found: tuple[Measurement, ...], tables: Sequence[np.ndarray]) -> Aligned:
-    """Differences document by document, their mean bootstrapped over documents (seeded)."""
-    apart = np.stack([table - tables[0] for table in tables])
-    count = apart.shape[1]
-    picks = np.random.default_rng(0).integers(0, count, (DRAWS, count))
-    drawn = np.stack([np.nanmean(apart[:, pick], 1) for pick in picks])
-    low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0)
-    value = np.stack([np.nanmean(table, 0) for table in tables])
-    note = f"differences are paired over {count} documents, with bootstrap intervals"
-    return Aligned(name, found[0].unit, found, value, np.nanmean(apart, 1), low, high, note)
+def _paired(found: tuple[Measurement, ...], sums: tuple[PerDocument, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds of the differences to the first run: the same documents are drawn for all runs (seeded)."""
+    count = len(sums[0].units)
+    weights = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), DRAWS).astype(np.float64)
+    curves = np.stack([_drawn(m, s, weights) for m, s in zip(found, sums, strict=True)])
+    apart = curves - curves[:1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a depth that no run reaches has no bounds
+        low, high = np.nanpercentile(apart, [2.5, 97.5], axis=1)
+    return low, high
+
+
+def _drawn(found: Measurement, sums: PerDocument, weights: np.ndarray) -> np.ndarray:
+    """The curve of each draw of documents on GRID, [draw, depth]."""
+    bottom = weights @ sums.counts
+    means = np.divide(weights @ sums.sums, bottom, out=np.full(bottom.shape, np.nan), where=bottom > 0)
+    depths = _depths(found)
+    return np.stack([_interpolated(depths, row) for row in means])
+
+
+def _documents(runs: Sequence[Run], curve: _Curve) -> tuple[PerDocument, ...] | None:
+    """The sums of every run by document, where all runs kept them for the same two documents or more."""
+    totals = [_totals(run, curve.analysis) for run in runs]
+    sums = [_sums(t, curve.part, p, m) for t, p, m in zip(totals, curve.places, curve.found, strict=True)]
+    kept = tuple(s for s in sums if s is not None)
+    same = len(kept) == len(runs) and len({s.units for s in kept}) == 1 and len(kept[0].units) > 1
+    return kept if same else None
+
+
+def _totals(run: Run, analysis: str) -> Tally | None:
+    path = run.path / TOTALS / f"{analysis}.npz"
+    return Tally.load(path) if path.exists() else None
+
+
+def _sums(
+    total: Tally | None, names: tuple[str, str], place: int | None, found: Measurement
+) -> PerDocument | None:
+    """The sums behind one curve: the part of its full name, or one cell of the part of the whole measurement."""
+    for name in names:
+        part = None if total is None else total.get(name)
+        if not isinstance(part, PerDocument):
+            continue
+        if part.sums.shape[1:] == found.value.shape:
+            return part
+        if part.sums.ndim == 3 and place is not None and part.sums.shape[1] == found.value.shape[0]:
+            return PerDocument(part.units, part.sums[..., place], part.counts[..., place])
+    return None
 
 
 def _depths(found: Measurement) -> np.ndarray:
@@ -204,13 +273,8 @@ def _depths(found: Measurement) -> np.ndarray:
 
 
 def _on_grid(found: Measurement, part: str = "value") -> np.ndarray:
-    """The values on GRID, [depth] or [document, depth]."""
-    values = np.asarray(getattr(found, part))
-    axes = list(found.axes)
-    if "document" in axes:
-        values = np.moveaxis(values, axes.index("document"), 0)
-        return np.stack([_interpolated(_depths(found), row) for row in values])
-    return _interpolated(_depths(found), values)
+    """The values on GRID, [depth]."""
+    return _interpolated(_depths(found), np.asarray(getattr(found, part)))
 
 
 def _interpolated(depths: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -222,15 +286,13 @@ def _interpolated(depths: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _interval(found: Measurement) -> tuple[np.ndarray, np.ndarray]:
-    if found.low is None or found.high is None or "document" in found.axes:
+    if found.low is None or found.high is None:
         nothing = np.full(len(GRID), np.nan)
         return nothing, nothing
     return _on_grid(found, "low"), _on_grid(found, "high")
 
 
 def _chart(found: Comparison, one: Aligned) -> Chart:
-    if "document" in one.curves[0].axes:
-        return Chart(one.name, one.name, tables=(depth_table(found, one),))
     axis = next(iter(one.curves[0].axes))
     table = [
         row | {"series": name} for name, m in zip(found.runs, one.curves, strict=True) for row in rows(m)

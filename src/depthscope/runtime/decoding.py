@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from depthscope.runtime.head import GROUP, Decode, Head, Trace
 
-_ROWS = 768
-"""Rows of one matrix product: large enough for the kernel, small enough to stay in cache."""
+_ROWS = 256
+"""Rows of one matrix product: with 2,048 columns the logits stay in cache while they are reduced."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from depthscope.store.atomic import make_folder, read_json, store_error, write_b
 from depthscope.store.tables import SCHEMA, inputs_bytes, write_measurement, write_table
 
 MANIFEST = "manifest.json"
+TOTALS = "totals"
 
 
 class RunFolder:
@@ -75,6 +76,10 @@ class RunFolder:
     def parts(self, name: str = "") -> Path:
         """The folder `parts/<name>`, made when it does not exist."""
         return make_folder(self.path / "parts" / name)
+
+    def totals(self, analysis: str) -> Path:
+        """Where the folded tally of an analysis is kept: findings can be concluded from it again, and runs paired."""
+        return make_folder(self.path / TOTALS) / f"{analysis}.npz"
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Replace manifest.json; `schema` is added, a `key` from before is kept."""
