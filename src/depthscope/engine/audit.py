@@ -123,7 +123,9 @@ def audit(
     windows = reading.windows(model)
     windows = windows.shuffled(seed) if null == "shuffled" else windows
     begun = time.perf_counter()
-    laws = verified(model, force, Path(out) / MANIFEST)  # before the folder is made: a refusal leaves nothing behind
+    laws = verified(
+        model, force, Path(out) / MANIFEST
+    )  # before the folder is made: a refusal leaves nothing behind
     seconds = {"verify": time.perf_counter() - begun}
     with RunFolder.open_or_create(out, _key(model, windows, seed, window)) as folder:
         auditor = _Auditor(model, windows, folder, seed, workers, budget, progress or _silent, seconds)
@@ -159,7 +161,9 @@ def chosen(analyses: Iterable[str | Analysis] | None, model: Model) -> Chosen:
     for item in FIRST if analyses is None else analyses:
         name, analysis = _resolved(item)
         if named.get(name, analysis) != analysis:
-            raise BadInput(f"{name} was asked for twice, with {named[name]} and {analysis}; use two run folders")
+            raise BadInput(
+                f"{name} was asked for twice, with {named[name]} and {analysis}; use two run folders"
+            )
         try:
             implied |= _before(analysis, model)
         except Refused as reason:
@@ -205,7 +209,9 @@ def words(name: str, analysis: Analysis) -> Text:
     if type(analysis).__module__.startswith(f"{ANALYSES.package}."):
         return Text.of(ANALYSES.docstring(name))
     written = inspect.getdoc(type(analysis)) or ""
-    return Text.of(written if "Question:" in written else inspect.getdoc(inspect.getmodule(type(analysis))) or "")
+    return Text.of(
+        written if "Question:" in written else inspect.getdoc(inspect.getmodule(type(analysis))) or ""
+    )
 
 
 def verified(model: Model, force: bool, manifest: Path) -> list[dict[str, Any]]:
@@ -270,7 +276,9 @@ class _Auditor:
         kept = asked.implied & set(open_run(self.folder.path))
         fresh = {n: parameters(a) for n, a in asked.analyses.items() if n not in kept}
         self.manifest: dict[str, Any] = {
-            **described(self.model, self.windows, self.kind, self.seed),
+            **described(
+                self.model, self.windows, self.kind, self.seed, stored.get("data", {}).get("sample", {})
+            ),
             "verification": verdicts,
             "analyses": {**stored.get("analyses", {}), **fresh},
             "refused": {**stored.get("refused", {}), **asked.refused},
@@ -305,8 +313,12 @@ class _Auditor:
         union = united(needs.values())
         job = Job(analyses, needs, union, self.windows, self.units, dict(self.given), self.seed)
         shards = self.shards(union)
+        self.manifest["data"]["sample"] = self.manifest["data"].get("sample", {}) | _sample(union, shards)
         stamp = self._stamp(union)
-        folders = {name: self.folder.parts(f"{name}-{_digest([parameters(a), stamp])}") for name, a in analyses.items()}
+        folders = {
+            name: self.folder.parts(f"{name}-{_digest([parameters(a), stamp])}")
+            for name, a in analyses.items()
+        }
         todo = [
             s for s in shards if not all((f / f"{s.name}.npz").exists() for f in self._for(folders, needs, s))
         ]
@@ -332,11 +344,22 @@ class _Auditor:
     def _stamp(self, union: Needs) -> str:
         """What the numbers of a part depend on besides the analysis: how shards are cut, and what was given to them."""
         given = {name: dict(self.given[name].parameters) for name in sorted(union.after)}
-        how = [union.positions, union.every_query, self.budget, repr(sorted(union.sites)), repr(sorted(union.sweeps))]
+        how = [
+            union.positions,
+            union.every_query,
+            self.budget,
+            repr(sorted(union.sites)),
+            repr(sorted(union.sweeps)),
+        ]
         return _digest([*how, given])
 
     def _run(
-        self, job: Job, todo: Sequence[Shard], folders: Mapping[str, Path], stamp: str, counts: tuple[int, int]
+        self,
+        job: Job,
+        todo: Sequence[Shard],
+        folders: Mapping[str, Path],
+        stamp: str,
+        counts: tuple[int, int],
     ) -> None:
         done, total = counts
         self.progress("audit", done, total)
@@ -397,18 +420,37 @@ class _Auditor:
     def _caveats(self) -> tuple[str, ...]:
         few = "Fewer than 8 documents were read, so intervals are over windows, which are not independent."
         left_out = self.health()["windows"]
-        broken = f"{left_out} of {len(self.windows.items)} windows had NaN or infinite states and were left out."
+        broken = (
+            f"{left_out} of {len(self.windows.items)} windows had NaN or infinite states and were left out."
+        )
         return ((few,) if self.kind == "windows" else ()) + ((broken,) if left_out else ())
 
     def finish(self) -> None:
         """Mark the run complete and keep its timings."""
         timings = {k: round(v + self.manifest["timings"].get(k, 0.0), 3) for k, v in self.seconds.items()}
         kept = {**self.manifest["timings"], **timings}
-        self.folder.write_manifest({**self.manifest, "timings": kept, "non_finite": self.health(), "complete": True})
+        self.folder.write_manifest(
+            {**self.manifest, "timings": kept, "non_finite": self.health(), "complete": True}
+        )
 
 
 def _tokens(shard: Shard) -> int:
     return len(shard.windows) * shard.length
+
+
+def _sample(union: Needs, shards: Sequence[Shard]) -> dict[str, int]:
+    """How much of the text each kind of reading uses, for the manifest and the report."""
+    found: dict[str, int] = {}
+    if union.decode:
+        found["decoded_positions"] = sum(len(s.positions) for s in shards)
+    if union.every_query:
+        found["attention_every_query"] = union.every_query
+    for need in sorted(union.sweeps):
+        swept = [s for s in shards if s.sweep == need]
+        what = "layer" if need.sublayers == ("block",) else "sublayer"
+        found[f"skip_{what}_tokens"] = sum(_tokens(s) for s in swept)
+        found[f"skip_{what}_windows"] = sum(len(s.windows) for s in swept)
+    return found
 
 
 def _sees(needs: Needs, shard: Shard) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -36,7 +37,9 @@ def identity(model: Model) -> dict[str, Any]:
     }
 
 
-def described(model: Model, windows: Windows, units: str, seed: int) -> dict[str, Any]:
+def described(
+    model: Model, windows: Windows, units: str, seed: int, sample: Mapping[str, int]
+) -> dict[str, Any]:
     """Model, data, versions, threads and seed, for the manifest."""
     anatomy, found = model.anatomy, identity(model)
     return {
@@ -67,6 +70,7 @@ def described(model: Model, windows: Windows, units: str, seed: int) -> dict[str
             "dropped_tokens": windows.dropped,
             "bos": windows.bos,
             "units": units,
+            "sample": dict(sample),
         },
         "seed": seed,
         "threads": torch.get_num_threads(),

@@ -302,7 +302,7 @@ def cut(
     items = tuple(_until(_in_turn(documents, pieces), tokens, after))
     if not items:
         raise EmptyMaterial(
-            f"{source} gives {dropped} tokens in {len(documents)} documents, none with {SHORTEST} or more; give more text"
+            f"{source} gives {dropped} tokens in {len(documents)} documents, none with {SHORTEST}; give more text"
         )
     return Windows(items, source, words, dropped)
 

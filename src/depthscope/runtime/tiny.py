@@ -100,7 +100,11 @@ def untrained(model: Model, seed: int = 0) -> Model:
     torch.manual_seed(seed)
     net = type(model.net)(model.net.config).eval().to(model.device, model.dtype)
     family = model.anatomy.family
-    about = {"name": f"{model.name}, untrained", "revision": None, "weights_hash": f"random weights, seed {seed}"}
+    about = {
+        "name": f"{model.name}, untrained",
+        "revision": None,
+        "weights_hash": f"random weights, seed {seed}",
+    }
     return Model(net, model.tokenizer, resolve(net, family, model.anatomy.name, model.anatomy.guessed), about)
 
 
