@@ -1,7 +1,7 @@
 """What every first analysis should say, computed plainly: own loops over blocks, whole softmaxes, whole matrices.
 
 Imports torch and numpy only. A `Plain` model is a network of transformers whose blocks are called by hand: it uses
-embeddings, norms, projections and MLPs of the network, never its forward. Every function below is the formula as a paper
+embeddings, norms, projections and MLPs of the network, never its forward. Every function is the formula as a paper
 would write it, one window at a time.
 """
 
