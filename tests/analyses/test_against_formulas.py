@@ -16,7 +16,8 @@ from depthscope.analyses.head_patterns import HeadPatterns
 from depthscope.analyses.layer_skip import LayerSkip
 from depthscope.analyses.logit_lens import LogitLens
 from depthscope.analyses.settle_depth import SettleDepth
-from depthscope.engine.audit import FIRST, audit
+from depthscope.engine.audit import audit
+from depthscope.engine.choice import FIRST
 from depthscope.engine.needs import SweepNeed
 from depthscope.engine.shard import sampled, sweep_shards
 from depthscope.errors import MissingPackage

@@ -15,7 +15,8 @@ import torch
 import transformers
 
 from depthscope.anatomy.anatomy import Anatomy
-from depthscope.engine.audit import FIRST, audit
+from depthscope.engine.audit import audit
+from depthscope.engine.choice import FIRST
 from depthscope.engine.needs import Analysis
 from depthscope.errors import Refused
 from depthscope.registry import ANALYSES, FAMILIES
