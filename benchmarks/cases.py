@@ -11,9 +11,9 @@ from depthscope.analyses.logit_lens import WANTED
 from depthscope.analyses.representation_profile import RepresentationProfile
 from depthscope.analyses.residual_contribution import ResidualContribution
 from depthscope.anatomy.anatomy import base_model
-from depthscope.engine.audit import Reading
 from depthscope.engine.execute import Job, execute
 from depthscope.engine.needs import Analysis, united
+from depthscope.engine.reading import Reading
 from depthscope.engine.shard import Shard
 from depthscope.runtime.edits import skip
 from depthscope.runtime.model import Batch, Model

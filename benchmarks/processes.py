@@ -16,7 +16,8 @@ begun = time.perf_counter(); ds.load({name!r}); print(time.perf_counter() - begu
 _MEMORY = """
 import json, psutil, threading, time, torch
 import depthscope as ds
-from depthscope.engine.audit import BUDGET, Reading, audit
+from depthscope.engine.audit import audit
+from depthscope.engine.session import BUDGET
 from depthscope.engine.plan import plan
 from depthscope.runtime.run import run
 torch.set_num_threads(2)

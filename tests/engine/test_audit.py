@@ -18,7 +18,8 @@ from toys import FEW, HOW, NormAgainstMedian
 from depthscope.analyses.corpus_statistics import CorpusStatistics
 from depthscope.analyses.logit_lens import LogitLens
 from depthscope.analyses.settle_depth import SettleDepth
-from depthscope.engine.audit import FIRST, audit
+from depthscope.engine.audit import audit
+from depthscope.engine.choice import FIRST
 from depthscope.engine.tally import Tally
 from depthscope.errors import RunMismatch, StoreError, StoreFull
 from depthscope.results.result import Result

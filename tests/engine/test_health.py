@@ -14,7 +14,8 @@ import torch
 from toys import HOW
 
 from depthscope.engine import execute
-from depthscope.engine.audit import FIRST, audit
+from depthscope.engine.audit import audit
+from depthscope.engine.choice import FIRST
 from depthscope.results.result import Result
 from depthscope.runtime.model import Model
 from depthscope.runtime.run import run as real_run

@@ -12,7 +12,8 @@ import torch
 from toys import HOW, NormAgainstMedian
 
 from depthscope.analyses.logit_lens import LogitLens
-from depthscope.engine.audit import FIRST, audit, chosen
+from depthscope.engine.audit import audit
+from depthscope.engine.choice import FIRST, chosen
 from depthscope.errors import BadInput, EmptyMaterial, LawBroken, NonFinite, Refused, UnknownName
 from depthscope.registry import FAMILIES
 from depthscope.runtime.model import Model

@@ -34,8 +34,8 @@ def command(
 ) -> None:
     """Say what `run` with the same options would do; two batches are timed."""
     from depthscope.cli.output import say_json
-    from depthscope.engine.audit import Reading
     from depthscope.engine.plan import plan
+    from depthscope.engine.reading import Reading
     from depthscope.runtime.load import load
 
     found = load(

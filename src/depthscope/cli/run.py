@@ -14,8 +14,8 @@ from depthscope.errors import BadInput, Refused
 
 if TYPE_CHECKING:
     from depthscope.anatomy.anatomy import Anatomy
-    from depthscope.engine.audit import Progress
     from depthscope.engine.needs import Analysis
+    from depthscope.engine.session import Progress
 
 Analyses = Annotated[str, typer.Option(help="Names with commas between; default: all first analyses.")]
 Set = Annotated[
@@ -126,7 +126,7 @@ def selected(
     Raises:
         BadInput: for a setting that is not of that form or names no parameter.
     """
-    from depthscope.engine.audit import FIRST
+    from depthscope.engine.choice import FIRST
     from depthscope.registry import ANALYSES
 
     changes = _changes(settings)

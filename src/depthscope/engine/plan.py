@@ -10,9 +10,11 @@ from typing import Any
 import torch
 
 from depthscope.anatomy.anatomy import Anatomy
-from depthscope.engine.audit import BUDGET, Reading, chosen
+from depthscope.engine.choice import chosen
 from depthscope.engine.execute import Job, execute
 from depthscope.engine.needs import Analysis, Needs, united, waves
+from depthscope.engine.reading import Reading
+from depthscope.engine.session import BUDGET
 from depthscope.engine.shard import Shard, capture_shards, rows_that_fit, sweep_shards
 from depthscope.materials.text import Windows
 from depthscope.runtime.model import Model

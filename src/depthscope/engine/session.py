@@ -1,0 +1,248 @@
+"""One audit in progress: waves, shards, parts on the disk, conclusions. What is in the folder is not done again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from depthscope.engine.choice import Chosen, words
+from depthscope.engine.execute import Job, Outcome
+from depthscope.engine.executors import local
+from depthscope.engine.needs import Analysis, Facts, Needs, parameters, united, waves
+from depthscope.engine.provenance import described, identity
+from depthscope.engine.shard import Shard, capture_shards, rows_that_fit, sweep_shards
+from depthscope.engine.tally import Tally, fold
+from depthscope.errors import NonFinite
+from depthscope.materials.text import Windows
+from depthscope.results.result import Result
+from depthscope.runtime.model import Model
+from depthscope.store.atomic import read_json, write_json
+from depthscope.store.run import Run, RunFolder, open_run
+
+BUDGET = 2**30
+"""Bytes of streams a shard may hold beyond the model."""
+Progress = Callable[[str, int, int], None]
+"""(phase, tokens done, tokens in all)"""
+
+
+class Session:
+    """One run in progress: folder, windows, and what has been done."""
+
+    def __init__(
+        self,
+        model: Model,
+        windows: Windows,
+        folder: RunFolder,
+        seed: int,
+        workers: int,
+        budget: int,
+        progress: Progress,
+        seconds: dict[str, float],
+    ) -> None:
+        self.model, self.windows, self.folder = model, windows, folder
+        self.seed, self.workers, self.budget, self.progress = seed, workers, budget, progress
+        self.kind, self.units = windows.units()
+        self.seconds = seconds
+        self.given: dict[str, Result] = {}
+
+    def prepare(self, asked: Chosen, command: str, verdicts: list[dict[str, Any]]) -> None:
+        """Write the manifest and the ids that will be read."""
+        stored: dict[str, Any] = self.folder.manifest
+        kept = asked.implied & set(open_run(self.folder.path))
+        fresh = {n: parameters(a) for n, a in asked.analyses.items() if n not in kept}
+        self.manifest: dict[str, Any] = {
+            **described(
+                self.model, self.windows, self.kind, self.seed, stored.get("data", {}).get("sample", {})
+            ),
+            "verification": verdicts,
+            "analyses": {**stored.get("analyses", {}), **fresh},
+            "refused": {**stored.get("refused", {}), **asked.refused},
+            "command": command or stored.get("command", ""),
+            "timings": stored.get("timings", {}),
+            "non_finite": stored.get("non_finite", {"count": 0}),
+            "complete": False,
+        }
+        self.folder.write_manifest(self.manifest)
+        items = self.windows.items
+        self.folder.write_inputs(
+            [w.index for w in items], [w.document for w in items], [w.ids for w in items]
+        )
+
+    def work(self, asked: Chosen) -> None:
+        """All waves; what is already in the folder is not done again, unless what it waited for was."""
+        finished = open_run(self.folder.path)
+        needs = {name: a.needs(self.model.anatomy) for name, a in asked.analyses.items()}
+        renewed: set[str] = set()
+        for wave in waves(needs):
+            done = {
+                n for n in wave
+                if _done(finished, n, None if n in asked.implied else asked.analyses[n])
+                and not renewed & set(needs[n].after)
+            }  # fmt: skip
+            self.given.update({n: finished[n] for n in done})
+            if fresh := {n: asked.analyses[n] for n in wave if n not in done}:
+                self._wave(fresh, {n: needs[n] for n in fresh})
+                renewed.update(fresh)
+
+    def _wave(self, analyses: Mapping[str, Analysis], needs: Mapping[str, Needs]) -> None:
+        union = united(needs.values())
+        job = Job(analyses, needs, union, self.windows, self.units, dict(self.given), self.seed)
+        shards = self.shards(union)
+        self.manifest["data"]["sample"] = self.manifest["data"].get("sample", {}) | _sample(union, shards)
+        stamp = self._stamp(union)
+        folders = {
+            name: self.folder.parts(f"{name}-{_digest([parameters(a), stamp])}")
+            for name, a in analyses.items()
+        }
+        todo = [
+            s for s in shards if not all((f / f"{s.name}.npz").exists() for f in self._for(folders, needs, s))
+        ]
+        done = sum(_tokens(s) for s in shards) - sum(_tokens(s) for s in todo)
+        self._run(job, todo, folders, stamp, (done, sum(_tokens(s) for s in shards)))
+        for name, analysis in analyses.items():
+            self._conclude(name, analysis, folders[name], [s for s in shards if _sees(needs[name], s)])
+
+    def shards(self, union: Needs) -> list[Shard]:
+        """Everything one wave will run, in order."""
+        itemsize = self.model.dtype.itemsize
+        rows = rows_that_fit(
+            self.model.anatomy, union, max(len(w.ids) for w in self.windows.items), itemsize, self.budget
+        )
+        found = capture_shards(self.windows, union, rows, self.seed) if union.captures else []
+        for number, need in enumerate(sorted(union.sweeps)):
+            found += sweep_shards(self.windows, need, self.seed, number)
+        return found
+
+    def _for(self, folders: Mapping[str, Path], needs: Mapping[str, Needs], shard: Shard) -> list[Path]:
+        return [folder for name, folder in folders.items() if _sees(needs[name], shard)]
+
+    def _stamp(self, union: Needs) -> str:
+        """What the numbers of a part depend on besides the analysis: how shards are cut, and what was given to them."""
+        given = {name: dict(self.given[name].parameters) for name in sorted(union.after)}
+        how = [
+            union.positions,
+            union.every_query,
+            self.budget,
+            repr(sorted(union.sites)),
+            repr(sorted(union.sweeps)),
+        ]
+        return _digest([*how, given])
+
+    def _run(
+        self,
+        job: Job,
+        todo: Sequence[Shard],
+        folders: Mapping[str, Path],
+        stamp: str,
+        counts: tuple[int, int],
+    ) -> None:
+        done, total = counts
+        self.progress("audit", done, total)
+        size = {s.name: _tokens(s) for s in todo}
+        for outcome in local.outcomes(self.model, job, todo, self.workers):
+            self._note(outcome, stamp)
+            for name, tally in outcome.tallies.items():
+                tally.save(folders[name] / f"{outcome.shard}.npz")
+            done += size[outcome.shard]
+            self.progress("audit", done, total)
+
+    def _note(self, outcome: Outcome, stamp: str) -> None:
+        """Keep the shard's time, and on the disk, before its tallies, what was wrong with it."""
+        phase = outcome.shard.partition("-")[0]
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + outcome.seconds
+        path = self.folder.parts("health") / f"{outcome.shard}-{stamp}.json"
+        if outcome.non_finite or outcome.halved:
+            bad = {str(window): count for window, count in outcome.non_finite.items()}
+            write_json(path, {"non_finite": bad, "halved": outcome.halved})
+        else:
+            path.unlink(missing_ok=True)
+
+    def health(self) -> dict[str, int]:
+        """Positions with states that are not finite, windows left out for them, batches halved: over all sessions."""
+        worst: dict[str, int] = {}
+        halved = 0
+        for path in sorted(self.folder.parts("health").glob("*.json")):
+            found = read_json(path)
+            halved += bool(found["halved"])
+            for window, count in found["non_finite"].items():
+                worst[window] = max(count, worst.get(window, 0))
+        return {"count": sum(worst.values()), "windows": len(worst), "halved_batches": halved}
+
+    def _conclude(self, name: str, analysis: Analysis, folder: Path, shards: Sequence[Shard]) -> None:
+        begun = time.perf_counter()
+        total = fold([Tally.load(folder / f"{s.name}.npz") for s in shards])
+        if not total:
+            raise NonFinite(
+                f"every window that {name} read has NaN or infinite states in {self.model.name}; check the weights and "
+                "the text, or run in float32 or bfloat16 where the model overflows float16"
+            )
+        facts = Facts.of(self.model.anatomy, self.kind, self.seed, self.model.name)
+        findings = analysis.conclude(total, facts)
+        total.save(self.folder.totals(name))
+        notes = (*findings.notes, *self._caveats())
+        about = {**identity(self.model), "data": self.windows.hash, "seed": self.seed, "units": self.kind}
+        result = Result(
+            name,
+            parameters(analysis),
+            replace(findings, notes=notes),
+            words(name, analysis),
+            about,
+        )
+        self.folder.write_result(result)
+        self.given[name] = result
+        self.seconds["conclude"] = self.seconds.get("conclude", 0.0) + time.perf_counter() - begun
+
+    def _caveats(self) -> tuple[str, ...]:
+        few = "Fewer than 8 documents were read, so intervals are over windows, which are not independent."
+        left_out = self.health()["windows"]
+        broken = (
+            f"{left_out} of {len(self.windows.items)} windows had NaN or infinite states and were left out."
+        )
+        return ((few,) if self.kind == "windows" else ()) + ((broken,) if left_out else ())
+
+    def finish(self) -> None:
+        """Mark the run complete and keep its timings."""
+        timings = {k: round(v + self.manifest["timings"].get(k, 0.0), 3) for k, v in self.seconds.items()}
+        kept = {**self.manifest["timings"], **timings}
+        self.folder.write_manifest(
+            {**self.manifest, "timings": kept, "non_finite": self.health(), "complete": True}
+        )
+
+
+def _tokens(shard: Shard) -> int:
+    return len(shard.windows) * shard.length
+
+
+def _sample(union: Needs, shards: Sequence[Shard]) -> dict[str, int]:
+    """How much of the text each kind of reading uses, for the manifest and the report."""
+    found: dict[str, int] = {}
+    if union.decode:
+        found["decoded_positions"] = sum(len(s.positions) for s in shards)
+    if union.every_query:
+        found["attention_every_query"] = union.every_query
+    for need in sorted(union.sweeps):
+        swept = [s for s in shards if s.sweep == need]
+        what = "layer" if need.sublayers == ("block",) else "sublayer"
+        found[f"skip_{what}_tokens"] = sum(_tokens(s) for s in swept)
+        found[f"skip_{what}_windows"] = sum(len(s.windows) for s in swept)
+    return found
+
+
+def _sees(needs: Needs, shard: Shard) -> bool:
+    return shard.sweep in needs.sweeps if shard.sweep else needs.captures
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
+
+
+def _done(run: Run, name: str, analysis: Analysis | None) -> bool:
+    """True where the folder holds this analysis's result with the same parameters; with any, where None is asked."""
+    if name not in run or analysis is None:
+        return name in run
+    return json.loads(json.dumps(dict(run[name].parameters))) == json.loads(json.dumps(parameters(analysis)))
