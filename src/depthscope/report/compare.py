@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from depthscope.engine.tally import PerDocument, Tally
 from depthscope.errors import BadInput
 from depthscope.plots import colours, finish, relative_depth, rows, tooltip, with_unit, y_axis, y_scale
 from depthscope.report.assets import as_json
@@ -23,8 +22,8 @@ from depthscope.report.sections import Chart
 from depthscope.report.tables import PageTable, number
 from depthscope.results.measurement import Measurement
 from depthscope.store.atomic import write_text
-from depthscope.store.folder import TOTALS
 from depthscope.store.run import Run
+from depthscope.store.totals import DocumentSums, read_sums
 
 GRID = np.linspace(0.0, 1.0, 21)
 """The relative depths at which differences are taken."""
@@ -200,7 +199,7 @@ def _place(found: Measurement, picked: Mapping[str, object]) -> int | None:
     return [str(v) for v in found.axes[axis]].index(str(label))
 
 
-def _aligned(name: str, found: tuple[Measurement, ...], sums: tuple[PerDocument, ...] | None) -> Aligned:
+def _aligned(name: str, found: tuple[Measurement, ...], sums: tuple[DocumentSums, ...] | None) -> Aligned:
     """One measurement of all runs on GRID; with `sums` over the same documents the differences are paired."""
     value = np.stack([_on_grid(m) for m in found])
     difference = value - value[0]
@@ -218,7 +217,7 @@ def _aligned(name: str, found: tuple[Measurement, ...], sums: tuple[PerDocument,
     )
 
 
-def _paired(found: tuple[Measurement, ...], sums: tuple[PerDocument, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _paired(found: tuple[Measurement, ...], sums: tuple[DocumentSums, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Bounds of the differences to the first run: the same documents are drawn for all runs (seeded)."""
     count = len(sums[0].units)
     weights = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), DRAWS).astype(np.float64)
@@ -230,7 +229,7 @@ def _paired(found: tuple[Measurement, ...], sums: tuple[PerDocument, ...]) -> tu
     return low, high
 
 
-def _drawn(found: Measurement, sums: PerDocument, weights: np.ndarray) -> np.ndarray:
+def _drawn(found: Measurement, sums: DocumentSums, weights: np.ndarray) -> np.ndarray:
     """The curve of each draw of documents on GRID, [draw, depth]."""
     bottom = weights @ sums.counts
     means = np.divide(weights @ sums.sums, bottom, out=np.full(bottom.shape, np.nan), where=bottom > 0)
@@ -238,32 +237,24 @@ def _drawn(found: Measurement, sums: PerDocument, weights: np.ndarray) -> np.nda
     return np.stack([_interpolated(depths, row) for row in means])
 
 
-def _documents(runs: Sequence[Run], curve: _Curve) -> tuple[PerDocument, ...] | None:
+def _documents(runs: Sequence[Run], curve: _Curve) -> tuple[DocumentSums, ...] | None:
     """The sums of every run by document, where all runs kept them for the same two documents or more."""
-    totals = [_totals(run, curve.analysis) for run in runs]
+    totals = [read_sums(run.path, curve.analysis) for run in runs]
     sums = [_sums(t, curve.part, p, m) for t, p, m in zip(totals, curve.places, curve.found, strict=True)]
     kept = tuple(s for s in sums if s is not None)
     same = len(kept) == len(runs) and len({s.units for s in kept}) == 1 and len(kept[0].units) > 1
     return kept if same else None
 
 
-def _totals(run: Run, analysis: str) -> Tally | None:
-    path = run.path / TOTALS / f"{analysis}.npz"
-    return Tally.load(path) if path.exists() else None
-
-
 def _sums(
-    total: Tally | None, names: tuple[str, str], place: int | None, found: Measurement
-) -> PerDocument | None:
+    totals: Mapping[str, DocumentSums], names: tuple[str, str], place: int | None, found: Measurement
+) -> DocumentSums | None:
     """The sums behind one curve: the part of its full name, or one cell of the part of the whole measurement."""
-    for name in names:
-        part = None if total is None else total.get(name)
-        if not isinstance(part, PerDocument):
-            continue
+    for part in (totals[name] for name in names if name in totals):
         if part.sums.shape[1:] == found.value.shape:
             return part
         if part.sums.ndim == 3 and place is not None and part.sums.shape[1] == found.value.shape[0]:
-            return PerDocument(part.units, part.sums[..., place], part.counts[..., place])
+            return part.cell(place)
     return None
 
 

@@ -14,9 +14,9 @@ from depthscope.errors import RunMismatch, StoreError
 from depthscope.results.result import Result
 from depthscope.store.atomic import make_folder, read_json, store_error, write_bytes, write_json
 from depthscope.store.tables import SCHEMA, inputs_bytes, write_measurement, write_table
+from depthscope.store.totals import TOTALS
 
 MANIFEST = "manifest.json"
-TOTALS = "totals"
 
 
 class RunFolder:
