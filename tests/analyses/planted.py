@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -123,9 +124,10 @@ def look(
 ) -> Result:
     """The result of one analysis over whole texts, one window each.
 
-    Forced: law 1 asks that an MLP reacts to its mixer, and the mixers of a planted model are silent.
+    Laws are not run: law 1 asks that an MLP reacts to its mixer, and the mixers of a planted model are silent.
     """
-    run = audit(model, [analysis], out=out / "run", text=list(text), tokens=10**6, window=window, force=True)
+    with mock.patch("depthscope.engine.audit.verify", return_value=()):
+        run = audit(model, [analysis], out=out / "run", text=list(text), tokens=10**6, window=window)
     (result,) = run.values()
     return result
 

@@ -139,4 +139,4 @@ def test_random_weights_make_no_straight_path_and_no_single_direction(tmp_path: 
     result = look(tiny("llama", torch.float32), "representation_profile", tmp_path, texts)
     assert (value(result, "prompt_entropy") > 0.3).all()
     assert (np.abs(value(result, "curvature")[:, SIGNED] - 2 * np.pi / 3) < 0.4).all()
-    assert (np.abs(value(result, "anisotropy")) < 0.6).all()
+    assert (np.abs(value(result, "anisotropy")) < 0.8).all()
