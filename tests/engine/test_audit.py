@@ -70,6 +70,14 @@ def test_a_run_holds_every_first_analysis_and_says_what_it_read(everything: Run)
     assert len(manifest["model"]["weights_hash"]) == 64
 
 
+def test_every_window_and_every_position_is_counted_once(everything: Run):
+    data = everything.manifest["data"]
+    profile, statistics = numbers(everything["representation_profile"]), numbers(everything["corpus_statistics"])
+    assert set(profile["anisotropy.n_items"].flat) == {data["windows"]}
+    assert set(statistics["sink_share.n_items"]) == {data["tokens"] - data["windows"]}, "position 0 left out"
+    assert set(numbers(everything["logit_lens"])["entropy.n_items"]) == {data["tokens"] - 2 * data["windows"]}
+
+
 def test_the_stored_ids_are_the_texts_that_were_read(everything: Run):
     import pyarrow.parquet as pq
 

@@ -27,7 +27,7 @@ CHEAP = ["residual_contribution"]
     [
         ({"text": [""]}, EmptyMaterial, "no text in the given texts"),
         ({"text": [" \n\t "]}, EmptyMaterial, "no text in the given texts"),
-        ({"text": ["fifteen letters"]}, EmptyMaterial, "none with 16 tokens or more"),
+        ({"text": ["fifteen letters"]}, EmptyMaterial, "none with 16"),
         ({"text": "nowhere.txt"}, BadInput, r"no text at nowhere\.txt"),
         ({"tokens": 8}, BadInput, "--tokens 8"),
         ({"window": 8}, BadInput, "--window 8"),

@@ -29,7 +29,7 @@ def pairs(chosen: dict[int, np.ndarray]) -> set[tuple[int, int]]:
     return {(w, int(p)) for w, positions in chosen.items() for p in positions}
 
 
-lengths = st.lists(st.integers(2, 40), min_size=1, max_size=30)
+lengths = st.lists(st.sampled_from([2, 3, 17, 40]), min_size=1, max_size=30)
 
 
 @settings(max_examples=40, deadline=None)
@@ -45,6 +45,11 @@ def test_every_window_is_captured_exactly_once_in_batches_of_one_length(
         assert {len(windows.items[w].ids) for w in shard.windows} == {shard.length}
     assert len({s.name for s in shards}) == len(shards)
     assert shards == capture_shards(windows, LENS, rows, seed)
+
+
+def test_batches_are_full_but_for_the_last_of_a_length():
+    shards = capture_shards(windows_of([40] * 19 + [20] * 3), LENS, 8, 0)
+    assert [(s.length, len(s.windows)) for s in shards] == [(40, 8), (40, 8), (40, 3), (20, 3)]
 
 
 @settings(max_examples=40, deadline=None)
