@@ -72,7 +72,10 @@ def test_a_run_holds_every_first_analysis_and_says_what_it_read(everything: Run)
 
 def test_every_window_and_every_position_is_counted_once(everything: Run):
     data = everything.manifest["data"]
-    profile, statistics = numbers(everything["representation_profile"]), numbers(everything["corpus_statistics"])
+    profile, statistics = (
+        numbers(everything["representation_profile"]),
+        numbers(everything["corpus_statistics"]),
+    )
     assert set(profile["anisotropy.n_items"].flat) == {data["windows"]}
     assert set(statistics["sink_share.n_items"]) == {data["tokens"] - data["windows"]}, "position 0 left out"
     assert set(numbers(everything["logit_lens"])["entropy.n_items"]) == {data["tokens"] - 2 * data["windows"]}
@@ -173,6 +176,9 @@ def test_what_an_analysis_waits_for_runs_before_it_and_is_handed_over(
     assert (ratio.value > 0.8).all()
     assert (ratio.value < np.minimum(1.3, top / median)).all()
     assert run["norm_against_median"].text.title.startswith("Norm against median")
+    before = stamps(tmp_path)
+    audit(llama, [NormAgainstMedian()], out=tmp_path, **HOW)
+    assert stamps(tmp_path) == before, "what is done is not done again"
 
 
 def test_a_wave_uses_the_result_that_is_there_whatever_its_parameters(llama: Model, tmp_path: Path):
@@ -184,9 +190,12 @@ def test_a_wave_uses_the_result_that_is_there_whatever_its_parameters(llama: Mod
     assert run.manifest["analyses"]["corpus_statistics"]["sample"] == 50
 
 
-def test_what_waits_for_a_renewed_result_is_renewed_too(llama: Model, tmp_path: Path):
+@pytest.mark.parametrize("stopped_between", [False, True])
+def test_what_waits_for_a_renewed_result_is_renewed_too(llama: Model, tmp_path: Path, stopped_between: bool):
     first = audit(llama, [CorpusStatistics(sample=20), NormAgainstMedian()], out=tmp_path, **HOW)
     stale = numbers(first["norm_against_median"])["ratio.value"]
+    if stopped_between:  # as a kill after the first wave leaves it: the one renewed, the other not yet
+        audit(llama, [CorpusStatistics(sample=400)], out=tmp_path, **HOW)
     run = audit(llama, [CorpusStatistics(sample=400), NormAgainstMedian()], out=tmp_path, **HOW)
     fresh = audit(llama, [CorpusStatistics(sample=400), NormAgainstMedian()], out=tmp_path / "fresh", **HOW)
     assert_numbers(run["norm_against_median"], fresh["norm_against_median"])

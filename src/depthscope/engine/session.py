@@ -77,17 +77,15 @@ class Session:
         """All waves; what is already in the folder is not done again, unless what it waited for was."""
         finished = open_run(self.folder.path)
         needs = {name: a.needs(self.model.anatomy) for name, a in asked.analyses.items()}
-        renewed: set[str] = set()
         for wave in waves(needs):
             done = {
                 n for n in wave
                 if _done(finished, n, None if n in asked.implied else asked.analyses[n])
-                and not renewed & set(needs[n].after)
+                and finished[n].provenance.get("given", {}) == self._handed(needs[n].after)
             }  # fmt: skip
             self.given.update({n: finished[n] for n in done})
             if fresh := {n: asked.analyses[n] for n in wave if n not in done}:
                 self._wave(fresh, {n: needs[n] for n in fresh})
-                renewed.update(fresh)
 
     def _wave(self, analyses: Mapping[str, Analysis], needs: Mapping[str, Needs]) -> None:
         union = united(needs.values())
@@ -105,7 +103,8 @@ class Session:
         done = sum(_tokens(s) for s in shards) - sum(_tokens(s) for s in todo)
         self._run(job, todo, folders, stamp, (done, sum(_tokens(s) for s in shards)))
         for name, analysis in analyses.items():
-            self._conclude(name, analysis, folders[name], [s for s in shards if _sees(needs[name], s)])
+            seen = [s for s in shards if _sees(needs[name], s)]
+            self._conclude(name, analysis, folders[name], seen, self._handed(needs[name].after))
 
     def shards(self, union: Needs) -> list[Shard]:
         """Everything one wave will run, in order."""
@@ -123,7 +122,6 @@ class Session:
 
     def _stamp(self, union: Needs) -> str:
         """What the numbers of a part depend on besides the analysis: how shards are cut, and what was given to them."""
-        given = {name: dict(self.given[name].parameters) for name in sorted(union.after)}
         how = [
             union.positions,
             union.every_query,
@@ -131,7 +129,12 @@ class Session:
             repr(sorted(union.sites)),
             repr(sorted(union.sweeps)),
         ]
-        return _digest([*how, given])
+        return _digest([*how, self._handed(union.after)])
+
+    def _handed(self, names: Sequence[str]) -> dict[str, str]:
+        """What is handed to an analysis: of each result a digest of its parameters, and of what was handed to it."""
+        found = {name: self.given[name] for name in sorted(names)}
+        return {n: _digest([dict(r.parameters), r.provenance.get("given", {})]) for n, r in found.items()}
 
     def _run(
         self,
@@ -173,7 +176,9 @@ class Session:
                 worst[window] = max(count, worst.get(window, 0))
         return {"count": sum(worst.values()), "windows": len(worst), "halved_batches": halved}
 
-    def _conclude(self, name: str, analysis: Analysis, folder: Path, shards: Sequence[Shard]) -> None:
+    def _conclude(
+        self, name: str, analysis: Analysis, folder: Path, shards: Sequence[Shard], given: Mapping[str, str]
+    ) -> None:
         begun = time.perf_counter()
         total = fold([Tally.load(folder / f"{s.name}.npz") for s in shards])
         if not total:
@@ -191,7 +196,7 @@ class Session:
             parameters(analysis),
             replace(findings, notes=notes),
             words(name, analysis),
-            about,
+            {**about, "given": given},
         )
         self.folder.write_result(result)
         self.given[name] = result
