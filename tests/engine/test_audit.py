@@ -13,17 +13,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toys import FEW, HOW, NormAgainstMedian
+from toys import FEW, HOW, MixerSkip, NormAgainstMedian
 
 from depthscope.analyses.corpus_statistics import CorpusStatistics
 from depthscope.analyses.logit_lens import LogitLens
 from depthscope.analyses.settle_depth import SettleDepth
+from depthscope.engine import execute
 from depthscope.engine.audit import audit
 from depthscope.engine.choice import FIRST
 from depthscope.engine.tally import Tally
 from depthscope.errors import RunMismatch, StoreError, StoreFull
 from depthscope.results.result import Result
 from depthscope.runtime.model import Model
+from depthscope.runtime.run import run as real_run
 from depthscope.runtime.tiny import tiny
 from depthscope.store import atomic
 from depthscope.store.run import Run, open_run
@@ -152,6 +154,27 @@ def test_an_analysis_of_other_parameters_is_run_again_and_the_rest_is_not(llama:
     assert set(run["logit_lens"]["kl_to_final"].n_items) == {50}
     fresh = audit(llama, [LogitLens(positions=50)], out=tmp_path / "fresh", **HOW)
     assert_numbers(run["logit_lens"], fresh["logit_lens"])
+
+
+def test_another_sweep_may_join_a_run_that_was_stopped_in_its_sweeps(
+    llama: Model, everything: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Shards are numbered over all sweeps of a wave: those of the stopped run must not pass for others."""
+    passes = [0]
+
+    def stopped(*what: Any, **how: Any) -> Any:
+        passes[0] += 1
+        if passes[0] == 4:
+            raise KeyboardInterrupt
+        return real_run(*what, **how)
+
+    monkeypatch.setattr(execute, "run", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        audit(llama, ["layer_skip"], out=tmp_path, **HOW)
+    assert {p.name for p in (tmp_path / "parts").rglob("*.npz")} > {"sweep0-00000.npz", "sweep1-00000.npz"}
+    monkeypatch.undo()
+    run = audit(llama, ["layer_skip", MixerSkip()], out=tmp_path, **HOW)
+    assert_numbers(run["layer_skip"], everything["layer_skip"])
 
 
 def test_fewer_decoded_positions_than_windows_are_enough(llama: Model, tmp_path: Path):

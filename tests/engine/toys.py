@@ -24,7 +24,7 @@ import torch
 from depthscope.engine.audit import audit
 from depthscope.engine.executors import local
 from depthscope.engine.measured import mean, part
-from depthscope.engine.needs import Needs
+from depthscope.engine.needs import Needs, SweepNeed
 from depthscope.engine.tally import PerDocument, Tally
 from depthscope.results.result import Findings
 from depthscope.runtime.tiny import tiny
@@ -116,6 +116,32 @@ class DiesOnce:
 
     def conclude(self, total: Tally, facts: Any) -> Findings:
         return Findings({"one": mean(part(total, "one", PerDocument), "one", {}, "1", facts)})
+
+
+@dataclass(frozen=True)
+class MixerSkip:
+    """Mixer skip: a sweep of its own, whose shards sort before those of layer_skip.
+
+    Question: How much does the output change without a mixer?
+
+    Method: Sums of output KL.
+
+    How to read: Larger is more.
+
+    What misleads: Nothing.
+
+    Source: None.
+    """
+
+    def needs(self, anatomy: Any) -> Needs:
+        return Needs(sweeps=frozenset({SweepNeed(("attention",), (), 64, 4)}))
+
+    def observe(self, model: Any, batch: Any, seen: Any, given: Mapping[str, Any]) -> Tally:
+        return Tally({"kl": PerDocument.of(seen.units, seen.effects.output_kl.T.numpy())})
+
+    def conclude(self, total: Tally, facts: Any) -> Findings:
+        axes = {"layer": np.arange(facts.n_layers)}
+        return Findings({"kl": mean(part(total, "kl", PerDocument), "kl", axes, "nats", facts)})
 
 
 # ------------------------------------------------------------------------------------------------------------- killing
