@@ -160,7 +160,10 @@ def _output(total: Tally, name: str, floor: float, facts: Facts) -> Measurement:
     stacked = {
         c: np.stack([getattr(p, c) for p in parts], -1) for c in ("value", "low", "high", "n", "n_items")
     }
-    stacked["value"] = np.where(np.abs(stacked["value"]) < floor, 0.0, stacked["value"])
+    quiet = np.abs(stacked["value"]) < floor
+    stacked["low"] = np.where(quiet, np.minimum(stacked["low"], 0.0), stacked["low"])
+    stacked["high"] = np.where(quiet, np.maximum(stacked["high"], 0.0), stacked["high"])
+    stacked["value"] = np.where(quiet, 0.0, stacked["value"])
     axes = {**layers(facts), "sublayer": np.asarray(SUBLAYERS)}
     gaps = missing if np.isnan(stacked["value"]).any() else ""
     return Measurement(name, axes, unit="nats", note=shared, missing=gaps, **stacked)

@@ -78,7 +78,7 @@ class LogitLens:
         rank = decoded.trace.final_rank
         assert rank is not None
         columns = {"rank": _items(rank).astype(np.int32), "unit": np.asarray(decoded.units, dtype=str)}
-        ranks = Rows(seen.sampling_keys(decoded.rows, decoded.positions), columns, self.positions)  # pyright: ignore[reportArgumentType]
+        ranks = Rows(seen.sampling_keys(decoded.rows, decoded.positions), columns, seen.needs.positions)  # pyright: ignore[reportArgumentType]
         shown = [r for r, window in enumerate(seen.shard.windows) if window < self.strips]
         strips = {"strips": self._strips(model, batch, seen, shown)} if shown else {}
         return Tally({**values, "ranks": ranks, **strips})

@@ -69,7 +69,9 @@ class SettleDepth:
         depths = _depths(top)
         units = np.asarray(decoded.units, dtype=str)
         rows = Rows(
-            seen.sampling_keys(decoded.rows, decoded.positions), {**depths, "unit": units}, self.positions
+            seen.sampling_keys(decoded.rows, decoded.positions),
+            {**depths, "unit": units},
+            seen.needs.positions,
         )  # pyright: ignore[reportArgumentType]
         values = {name: PerDocument.of(decoded.units, d) for name, d in depths.items()}
         shares = {

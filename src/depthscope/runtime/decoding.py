@@ -106,7 +106,7 @@ class _Running:
             _gathered(head, u, self.targets) if need_target and self.targets is not None else None
         )
         self.final_logit = _gathered(head, u, self.finals) if wanted.final_rank else None
-        self.final_above, self.final_ties, self.target_above = zeros.clone(), zeros.clone(), zeros.clone()
+        self.final_above, self.target_above = zeros.clone(), zeros.clone()
 
     def take(self, z: Tensor, start: int, buffer: Tensor) -> None:
         """Add one chunk of logits [row, chunk]; `buffer` has its shape."""

@@ -63,7 +63,6 @@ class Trace:
     cross_entropy: Tensor | None = None
     target_rank: Tensor | None = None
     final_rank: Tensor | None = None
-    final_ties: Tensor | None = None
     top_ids: Tensor | None = None
     top_logits: Tensor | None = None
     final_top1: Tensor | None = None

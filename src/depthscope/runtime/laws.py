@@ -86,8 +86,8 @@ def additive(model: Model, batch: Batch) -> Errors:
 
 
 def _order_of_sublayers(model: Model, batch: Batch, clean: Seen) -> Iterator[Errors]:
-    """The first block with a mixer and an MLP, its mixer silenced: the MLP's write moves unless blocks are parallel."""
-    layer = next((x for x in model.anatomy.layers if x.mlp and x.mixers()), None)
+    """A block whose mixer writes, the mixer silenced: the MLP's write moves unless blocks are parallel."""
+    layer = next((x for x in model.anatomy.layers if x.mlp and _mixes(x, clean)), None)
     if layer is None:
         return
     site = Site(layer.index, "mlp_out")
@@ -97,6 +97,12 @@ def _order_of_sublayers(model: Model, batch: Batch, clean: Seen) -> Iterator[Err
         yield Errors.between(moved, clean[site], True)
     else:
         yield Errors((moved == clean[site]).all().double()[None].cpu(), True)
+
+
+def _mixes(layer: Layer, clean: Seen) -> bool:
+    """True where the mixer adds something; a pruned one that adds zeros cannot show the order of sublayers."""
+    parts = [clean[Site(layer.index, part)] for part, _ in layer.mixers()]  # pyright: ignore[reportArgumentType]
+    return any(bool((write != 0).any()) for write in parts)
 
 
 def _writes(layer: Layer) -> list[str]:
