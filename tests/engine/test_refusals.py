@@ -115,6 +115,21 @@ def test_the_default_list_leaves_out_what_a_model_refuses_and_says_why(tmp_path:
     assert "no layer has softmax attention" in run.manifest["refused"]["head_patterns"]
 
 
+@pytest.mark.parametrize("name", ["gpt2", "opt", "bert"])
+def test_a_window_beyond_the_positions_a_model_has_learnt_is_refused(name: str, tmp_path: Path):
+    how = {"text": ["a long text " * 40], "tokens": 400}
+    with pytest.raises(BadInput, match=r"--window 129 is longer than the 128 positions that .* has learnt"):
+        audit(tiny(name), CHEAP, out=tmp_path / "run", window=129, **how)
+    assert not (tmp_path / "run").exists()
+    assert "residual_contribution" in audit(tiny(name), CHEAP, out=tmp_path / "run", window=128, **how)
+
+
+def test_a_model_with_computed_positions_reads_windows_of_any_length(llama: Model, tmp_path: Path):
+    assert "residual_contribution" in audit(
+        llama, CHEAP, out=tmp_path, text=["a long text " * 40], window=256
+    )
+
+
 def test_a_model_that_reads_images_is_refused(tmp_path: Path):
     with pytest.raises(Refused, match="tiny-vit reads image"):
         audit(tiny("vit"), CHEAP, out=tmp_path / "run", **HOW)

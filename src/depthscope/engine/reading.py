@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from depthscope.errors import Refused
+from torch import nn
+
+from depthscope.errors import BadInput, Refused
 from depthscope.materials.text import Bos, Windows, cut, read
 from depthscope.runtime.model import Model
 
@@ -31,14 +33,27 @@ class Reading:
         """Read and cut.
 
         Raises:
-            Refused: for models that read images.
+            Refused: for models that read images. BadInput: for windows longer than the positions a model has learnt.
         """
         if model.tokenizer is None:
             raise Refused(
                 f"{model.name} reads {model.anatomy.family.reads}, it has no tokenizer; an audit reads text"
+            )
+        limit = _learnt_positions(model)
+        if limit is not None and self.window > limit:
+            raise BadInput(
+                f"--window {self.window} is longer than the {limit} positions that {model.name} has learnt; "
+                f"use --window {limit} or less"
             )
         source, documents = read(self.text, self.field)
         return cut(
             documents, model.tokenizer, source=source, tokens=self.tokens, window=self.window, bos=self.bos,
             model_type=model.config.model_type, max_length=self.max_length, chat=self.chat,
         )  # fmt: skip
+
+
+def _learnt_positions(model: Model) -> int | None:
+    """How many positions have an embedding of their own; None where positions are computed (rotary) or not encoded."""
+    tables = [name for name, module in model.net.named_modules() if isinstance(module, nn.Embedding)]
+    learnt = any("pos" in name or name.endswith("wpe") for name in tables)
+    return getattr(model.config, "max_position_embeddings", None) if learnt else None
