@@ -206,6 +206,8 @@ def serve() -> None:
             code = 1
             try:
                 torch.set_num_threads(1)
+                # a shell starts background jobs with Ctrl-C ignored, and children inherit that
+                signal.signal(signal.SIGINT, signal.default_int_handler)
                 obey(order, model)
                 code = 0
             finally:
