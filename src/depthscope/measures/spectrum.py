@@ -17,6 +17,7 @@ from torch import Tensor
 from depthscope.errors import BadInput, UnknownName
 from depthscope.measures.laws import Law
 from depthscope.measures.precision import at_least_float32
+from depthscope.measures.threads import one_thread
 
 MODES = ("wei", "uncentred", "unit", "centred")
 NORMALISATIONS = ("raw", "logN", "logD", "logNlogD", "maxEntropy", "maxRank")
@@ -63,7 +64,8 @@ def gram_eigenvalues(vectors: Float[Tensor, "batch token d"]) -> Float[Tensor, "
     """
     gram = _smaller_gram(vectors)
     finite = gram.isfinite().all(-1).all(-1)
-    values = torch.linalg.eigvalsh(torch.where(finite[:, None, None], gram, 0.0)).flip(-1)
+    with one_thread():
+        values = torch.linalg.eigvalsh(torch.where(finite[:, None, None], gram, 0.0)).flip(-1)
     values = _without_rounding(values, size=max(vectors.shape[-2:]))
     return torch.where(finite[:, None], values / values.sum(-1, keepdim=True), math.nan)
 
@@ -116,7 +118,8 @@ def spectrum_of(gram: Float[Tensor, "batch token token"]) -> Float[Tensor, "batc
     """
     gram = at_least_float32(gram)
     fine = torch.isfinite(gram).all(-1).all(-1)
-    values = torch.linalg.eigvalsh(torch.where(fine[:, None, None], gram, 0.0)).flip(-1)
+    with one_thread():
+        values = torch.linalg.eigvalsh(torch.where(fine[:, None, None], gram, 0.0)).flip(-1)
     allowed = _ROUNDING * values[:, :1]
     if (values < -allowed).any():
         raise ValueError(
