@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from depthscope.runtime.head import GROUP, Decode, Head, Trace
 
-_ROWS = 256
-"""Rows of one matrix product: with 2,048 columns the logits stay in cache while they are reduced."""
+_ROWS = 768
+"""Rows of one matrix product: with 4,096 columns the fastest of six sizes tried on two threads."""
 
 
 @dataclass(frozen=True)

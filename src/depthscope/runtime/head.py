@@ -19,7 +19,7 @@ from depthscope.errors import BadInput, Refused
 
 BUDGET = 256 * 2**20
 """Bytes of logits held at one time, beyond the model."""
-CHUNK = 2048
+CHUNK = 4096
 GROUP = 64
 
 
