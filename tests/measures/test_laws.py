@@ -30,7 +30,7 @@ from depthscope.measures.residual import cosine, growth, relative_norm
 
 DRAWS = 5
 TOLERANCE = 1e-9
-WITHOUT_LAWS = ("laws", "precision")
+WITHOUT_LAWS = ("laws", "precision", "threads")
 
 
 @dataclass(frozen=True)
