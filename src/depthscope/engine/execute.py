@@ -69,7 +69,7 @@ def execute(model: Model, job: Job, shard: Shard) -> Outcome:
     halved = found is None
     # Not inside the except clause: the error's frames would keep the very tensors that did not fit.
     tallies, bad = _halves(model, job, shard) if found is None else found
-    tokens = len(shard.windows) * shard.length
+    tokens = shard.tokens
     return Outcome(shard.name, tallies, tokens, bad, time.perf_counter() - begun, halved)
 
 
@@ -99,7 +99,7 @@ def batch_of(job: Job, shard: Shard) -> Batch:
 
 def _observe(model: Model, job: Job, shard: Shard) -> Observed:
     """What each analysis makes of one pass. A window with a state that is not finite is left out for all of them."""
-    observing = [n for n in job.analyses if _observes(job.needs[n], shard)]
+    observing = [n for n in job.analyses if shard.serves(job.needs[n])]
     view = look(model, job, shard)
     bad = _not_finite(view)
     if bad:
@@ -110,10 +110,6 @@ def _observe(model: Model, job: Job, shard: Shard) -> Observed:
     return {
         n: job.analyses[n].observe(view.seen.model, view.seen.batch, view, job.given) for n in observing
     }, bad
-
-
-def _observes(needs: Needs, shard: Shard) -> bool:
-    return shard.sweep in needs.sweeps if shard.sweep else needs.captures
 
 
 def look(model: Model, job: Job, shard: Shard) -> View:

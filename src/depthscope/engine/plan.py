@@ -108,18 +108,14 @@ def _wave(
     swept = [s for k, need in enumerate(sorted(union.sweeps)) for s in sweep_shards(windows, need, seed, k)]
     shards = [*captured, *swept]
     return Wave(
-        names, len(captured), sum(_tokens(s) for s in captured), sum(len(s.positions) for s in captured),
-        model.anatomy.n_layers + 1 if union.decode else 0, len(swept), sum(_tokens(s) for s in swept),
-        sum(_tokens(s) * _variants(model.anatomy, s) for s in swept), sum(_flops(model, s) for s in shards),
+        names, len(captured), sum(s.tokens for s in captured), sum(len(s.positions) for s in captured),
+        model.anatomy.n_layers + 1 if union.decode else 0, len(swept), sum(s.tokens for s in swept),
+        sum(s.tokens * _variants(model.anatomy, s) for s in swept), sum(_flops(model, s) for s in shards),
     )  # fmt: skip
 
 
 def _longest(windows: Windows) -> int:
     return max(len(w.ids) for w in windows.items)
-
-
-def _tokens(shard: Shard) -> int:
-    return len(shard.windows) * shard.length
 
 
 def _variants(anatomy: Anatomy, shard: Shard) -> int:
@@ -136,9 +132,9 @@ def _flops(model: Model, shard: Shard) -> float:
     rows = len(shard.positions) * (model.anatomy.n_layers + 2)
     if shard.sweep is not None:
         variants = _variants(model.anatomy, shard)
-        rows = _tokens(shard) * (variants + 3)
-        return _tokens(shard) * blocks * (3 + variants / 2) + rows * decode
-    return _tokens(shard) * blocks + rows * decode
+        rows = shard.tokens * (variants + 3)
+        return shard.tokens * blocks * (3 + variants / 2) + rows * decode
+    return shard.tokens * blocks + rows * decode
 
 
 def _rate(

@@ -100,10 +100,10 @@ class Session:
         todo = [
             s for s in shards if not all((f / f"{s.name}.npz").exists() for f in self._for(folders, needs, s))
         ]
-        done = sum(_tokens(s) for s in shards) - sum(_tokens(s) for s in todo)
-        self._run(job, todo, folders, stamp, (done, sum(_tokens(s) for s in shards)))
+        done = sum(s.tokens for s in shards) - sum(s.tokens for s in todo)
+        self._run(job, todo, folders, stamp, (done, sum(s.tokens for s in shards)))
         for name, analysis in analyses.items():
-            seen = [s for s in shards if _sees(needs[name], s)]
+            seen = [s for s in shards if s.serves(needs[name])]
             self._conclude(name, analysis, folders[name], seen, self._handed(needs[name].after))
 
     def shards(self, union: Needs) -> list[Shard]:
@@ -118,7 +118,7 @@ class Session:
         return found
 
     def _for(self, folders: Mapping[str, Path], needs: Mapping[str, Needs], shard: Shard) -> list[Path]:
-        return [folder for name, folder in folders.items() if _sees(needs[name], shard)]
+        return [folder for name, folder in folders.items() if shard.serves(needs[name])]
 
     def _stamp(self, union: Needs) -> str:
         """What the numbers of a part depend on besides the analysis: how shards are cut, and what was given to them."""
@@ -146,7 +146,7 @@ class Session:
     ) -> None:
         done, total = counts
         self.progress("audit", done, total)
-        size = {s.name: _tokens(s) for s in todo}
+        size = {s.name: s.tokens for s in todo}
         for outcome in local.outcomes(self.model, job, todo, self.workers):
             self._note(outcome, stamp)
             for name, tally in outcome.tallies.items():
@@ -219,10 +219,6 @@ class Session:
         )
 
 
-def _tokens(shard: Shard) -> int:
-    return len(shard.windows) * shard.length
-
-
 def _sample(union: Needs, shards: Sequence[Shard]) -> dict[str, int]:
     """How much of the text each kind of reading uses, for the manifest and the report."""
     found: dict[str, int] = {}
@@ -233,13 +229,9 @@ def _sample(union: Needs, shards: Sequence[Shard]) -> dict[str, int]:
     for need in sorted(union.sweeps):
         swept = [s for s in shards if s.sweep == need]
         what = "layer" if need.sublayers == ("block",) else "sublayer"
-        found[f"skip_{what}_tokens"] = sum(_tokens(s) for s in swept)
+        found[f"skip_{what}_tokens"] = sum(s.tokens for s in swept)
         found[f"skip_{what}_windows"] = sum(len(s.windows) for s in swept)
     return found
-
-
-def _sees(needs: Needs, shard: Shard) -> bool:
-    return shard.sweep in needs.sweeps if shard.sweep else needs.captures
 
 
 def _digest(content: object) -> str:

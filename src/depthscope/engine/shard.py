@@ -34,6 +34,15 @@ class Shard:
     positions: tuple[tuple[int, int], ...] = ()
     sweep: SweepNeed | None = None
 
+    @property
+    def tokens(self) -> int:
+        """Token ids the shard reads."""
+        return len(self.windows) * self.length
+
+    def serves(self, needs: Needs) -> bool:
+        """True where an analysis with these needs observes the shard."""
+        return self.sweep in needs.sweeps if self.sweep else needs.captures
+
 
 def hashed(window: np.ndarray, position: np.ndarray, seed: int) -> np.ndarray:
     """A well mixed uint64 of (seed, window, position): the key by which positions and rows are sampled."""
