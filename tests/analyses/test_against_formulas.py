@@ -21,7 +21,7 @@ from depthscope.engine.choice import FIRST
 from depthscope.engine.needs import SweepNeed
 from depthscope.engine.shard import sampled, sweep_shards
 from depthscope.errors import MissingPackage
-from depthscope.materials.text import Window, Windows
+from depthscope.materials.window import Window, Windows
 from depthscope.runtime.load import load
 from depthscope.runtime.model import Model
 from depthscope.runtime.tiny import tiny

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from depthscope.engine.needs import Needs, SweepNeed
 from depthscope.engine.shard import capture_shards, hashed, rows_that_fit, sampled, sweep_shards
 from depthscope.errors import BadInput
-from depthscope.materials.text import Window, Windows
+from depthscope.materials.window import Window, Windows
 from depthscope.runtime.head import Decode
 from depthscope.runtime.tiny import tiny
 

@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 
 from depthscope.errors import BadInput, EmptyMaterial, MissingPackage, Refused
 from depthscope.materials import text
-from depthscope.materials.text import SHORTEST, Document, Window, Windows, cut, edges, read
+from depthscope.materials.edges import edges
+from depthscope.materials.text import SHORTEST, Document, cut, read
+from depthscope.materials.window import Window, Windows
 
 
 class Words:

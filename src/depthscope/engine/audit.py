@@ -14,7 +14,8 @@ from depthscope.engine.provenance import hashed, identity
 from depthscope.engine.reading import Reading
 from depthscope.engine.session import BUDGET, Progress, Session
 from depthscope.errors import BadInput, LawBroken, NonFinite
-from depthscope.materials.text import Bos, Windows
+from depthscope.materials.edges import Bos
+from depthscope.materials.window import Windows
 from depthscope.runtime.model import Model
 from depthscope.runtime.verify import verify
 from depthscope.store.atomic import read_json

@@ -13,7 +13,7 @@ from depthscope.engine.needs import Analysis, Needs
 from depthscope.engine.shard import Shard
 from depthscope.engine.tally import Tally
 from depthscope.engine.view import View, queries
-from depthscope.materials.text import Windows
+from depthscope.materials.window import Windows
 from depthscope.runtime.model import Batch, Model
 from depthscope.runtime.run import run
 

@@ -16,7 +16,7 @@ from depthscope.engine.needs import Analysis, Needs, united, waves
 from depthscope.engine.reading import Reading
 from depthscope.engine.session import BUDGET
 from depthscope.engine.shard import Shard, capture_shards, rows_that_fit, sweep_shards
-from depthscope.materials.text import Windows
+from depthscope.materials.window import Windows
 from depthscope.runtime.model import Model
 
 FINDINGS = 2 * 2**20

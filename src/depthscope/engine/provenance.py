@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 import depthscope
-from depthscope.materials.text import Windows
+from depthscope.materials.window import Windows
 from depthscope.runtime.fingerprint import weights_hash
 from depthscope.runtime.model import Model
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from torch import nn
 
 from depthscope.errors import BadInput, Refused
-from depthscope.materials.text import Bos, Windows, cut, read
+from depthscope.materials.edges import Bos
+from depthscope.materials.text import cut, read
+from depthscope.materials.window import Windows
 from depthscope.runtime.model import Model
 
 

@@ -18,7 +18,7 @@ from depthscope.engine.provenance import described, identity
 from depthscope.engine.shard import Shard, capture_shards, rows_that_fit, sweep_shards
 from depthscope.engine.tally import Tally, fold
 from depthscope.errors import NonFinite
-from depthscope.materials.text import Windows
+from depthscope.materials.window import Windows
 from depthscope.results.result import Result
 from depthscope.runtime.model import Model
 from depthscope.store.atomic import read_json, write_json

@@ -10,7 +10,7 @@ import numpy as np
 
 from depthscope.anatomy.anatomy import Anatomy
 from depthscope.engine.needs import Needs, SweepNeed
-from depthscope.materials.text import Windows
+from depthscope.materials.window import Windows
 
 ROWS = 8
 """Windows a shard at most; a crash costs one shard."""

@@ -6,24 +6,20 @@ ends with what it puts after one, so that a model always reads what it was train
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal, get_args
-
-import numpy as np
+from typing import Any
 
 from depthscope.errors import BadInput, EmptyMaterial, MissingPackage, Refused
+from depthscope.materials.edges import Bos, edges
+from depthscope.materials.window import Window, Windows
 
-Bos = Literal["auto", "always", "never", "never-forced"]
 SHORTEST = 16
 """Windows below this many tokens are left out (and counted): too short for a path, a spectrum or a pattern."""
-NEEDS_BOS = frozenset({"gemma", "gemma2", "gemma3", "gemma3_text", "recurrent_gemma"})
-"""Model types known to be broken without BOS: Gemma-3-270m has perplexity 181 without and 17 with it."""
 
 
 @dataclass(frozen=True)
@@ -32,63 +28,6 @@ class Document:
 
     name: str
     text: str
-
-
-@dataclass(frozen=True)
-class Window:
-    """Consecutive token ids of one document, in the order of `index`."""
-
-    index: int
-    document: str
-    ids: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Windows:
-    """All windows of a run.
-
-    Args:
-        items: in reading order: the first window of every document, then the second, and so on.
-        source: where the text came from. bos: what stands before and after each window, in words.
-        dropped: tokens left out because they were fewer than a window needs.
-    """
-
-    items: tuple[Window, ...]
-    source: str
-    bos: str
-    dropped: int
-
-    @property
-    def tokens(self) -> int:
-        """Token ids over all windows."""
-        return sum(len(w.ids) for w in self.items)
-
-    @property
-    def documents(self) -> tuple[str, ...]:
-        """Names of the documents read, in order of first appearance."""
-        return tuple(dict.fromkeys(w.document for w in self.items))
-
-    @property
-    def hash(self) -> str:
-        """A digest of every document name and token id."""
-        digest = hashlib.sha256()
-        for window in self.items:
-            digest.update(window.document.encode() + b"\0" + np.asarray(window.ids, np.int32).tobytes())
-        return digest.hexdigest()
-
-    def units(self) -> tuple[str, tuple[str, ...]]:
-        """What counts as an independent unit, and each window's unit: documents, or windows below 8 documents."""
-        if len(self.documents) >= 8:
-            return "documents", tuple(w.document for w in self.items)
-        return "windows", tuple(f"{w.document}#{w.index:06d}" for w in self.items)
-
-    def shuffled(self, seed: int) -> Windows:
-        """The same windows with their ids in random order, the first one in place: the shuffled-tokens null."""
-        rng = np.random.default_rng(seed)
-        mixed = [
-            Window(w.index, w.document, (w.ids[0], *map(int, rng.permutation(w.ids[1:])))) for w in self.items
-        ]
-        return Windows(tuple(mixed), f"{self.source}, tokens shuffled", self.bos, self.dropped)
 
 
 def read(source: str | Path | Sequence[str] | None, field: str = "text") -> tuple[str, list[Document]]:
@@ -230,34 +169,6 @@ def _hub(name: str, field: str) -> Iterator[Document]:
                 f"hub data set {path} has no text under {field!r}; it has {sorted(row)}; name it with --field"
             )
         yield Document(f"{path}-{number:06d}", row[field])
-
-
-def edges(tokenizer: Any, bos: str = "auto", model_type: str = "") -> tuple[list[int], list[int], str]:  # noqa: ANN401
-    """Ids that stand before and after every window, and the policy in words.
-
-    Raises:
-        Refused: for `never` on a model known to need BOS; `never-forced` does it all the same.
-        BadInput: for an unknown policy, and for `always` where the tokenizer has no BOS.
-    """
-    if bos not in get_args(Bos):
-        raise BadInput(f"--bos {bos!r} is unknown; it is {', '.join(get_args(Bos))}")
-    plain = tokenizer.encode("a", add_special_tokens=False)
-    full = tokenizer.encode("a")
-    at = next((k for k in range(len(full)) if full[k : k + len(plain)] == plain), 0)
-    before, after = full[:at], full[at + len(plain) :]
-    if bos == "never" and model_type in NEEDS_BOS:
-        raise Refused(
-            f"{model_type} is known to be broken without BOS (perplexity rises tenfold); use --bos never-forced"
-        )
-    if bos.startswith("never"):
-        return [], [], "none"
-    if bos == "always" and not before:
-        first = getattr(tokenizer, "bos_token_id", None)
-        if first is None:
-            raise BadInput("--bos always: this tokenizer has no BOS token; use --bos auto or never")
-        before = [first]
-    words = ("BOS before" if before else "nothing before") + (", EOS after" if after else "")
-    return before, after, f"{bos}: {words} each window"
 
 
 def cut(
