@@ -14,6 +14,14 @@ _ROWS = 768
 
 
 @dataclass(frozen=True)
+class Asked:
+    """Ids that are asked for at the positions of one block: the true next one [position], others [position, m]."""
+
+    targets: Tensor | None = None
+    candidates: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Reference:
     """The final state's logits of one block of positions and what follows from them."""
 
@@ -51,23 +59,21 @@ class Reference:
         return mixed, bias_part
 
 
-def decode_block(head: Head, states: Tensor, final: Tensor, wanted: Decode, targets: Tensor | None) -> Trace:
+def decode_block(head: Head, states: Tensor, final: Tensor, wanted: Decode, asked: Asked) -> Trace:
     """Decode [state, position, d_model] against one block of positions that fits the budget."""
     reference = Reference.of(head, final)
     together = max(1, _ROWS // max(1, states.shape[1]))
     parts = [
-        _decode_states(head, states[k : k + together], reference, wanted, targets)
+        _decode_states(head, states[k : k + together], reference, wanted, asked)
         for k in range(0, states.shape[0], together)
     ]
     return Trace.joined(parts, dim=0)
 
 
-def _decode_states(
-    head: Head, states: Tensor, ref: Reference, wanted: Decode, targets: Tensor | None
-) -> Trace:
+def _decode_states(head: Head, states: Tensor, ref: Reference, wanted: Decode, asked: Asked) -> Trace:
     n_states = states.shape[0]
     u = head.normalised(states).flatten(0, 1)
-    running = _Running(head, u, n_states, ref, wanted, targets)
+    running = _Running(head, u, n_states, ref, wanted, asked)
     buffer = torch.empty(0, device=u.device)
     for start, stop in head.chunks():
         logits = _logits(head, u, start, stop)
@@ -86,7 +92,7 @@ class _Running:
     """Sums over the chunks seen so far, for rows = state x position."""
 
     def __init__(
-        self, head: Head, u: Tensor, n_states: int, ref: Reference, wanted: Decode, targets: Tensor | None
+        self, head: Head, u: Tensor, n_states: int, ref: Reference, wanted: Decode, asked: Asked
     ) -> None:
         self.n_states, self.ref, self.wanted, self.u = n_states, ref, wanted, u
         self.scale = head.anatomy.logit_scale
@@ -99,7 +105,7 @@ class _Running:
         self.dotted = zeros.clone() if wanted.kl and ref.mixed is None else None
         self.top_ids = torch.zeros(rows, 0, dtype=torch.long, device=u.device)
         self.top_logits = u.new_zeros(rows, 0)
-        self.targets = None if targets is None else targets.repeat(n_states)
+        self.targets = None if asked.targets is None else asked.targets.repeat(n_states)
         self.finals = ref.top1.repeat(n_states)
         need_target = wanted.target or wanted.target_rank
         self.target_logit = (
@@ -107,6 +113,9 @@ class _Running:
         )
         self.final_logit = _gathered(head, u, self.finals) if wanted.final_rank else None
         self.final_above, self.target_above = zeros.clone(), zeros.clone()
+        self.candidates = _Candidates.of(head, u, n_states, asked.candidates) if wanted.candidates else None
+        self.groups = [torch.tensor(sorted(set(g)), dtype=torch.long, device=u.device) for g in wanted.groups]
+        self.group_total = u.new_zeros(rows, len(self.groups))
 
     def take(self, z: Tensor, start: int, buffer: Tensor) -> None:
         """Add one chunk of logits [row, chunk]; `buffer` has its shape."""
@@ -115,6 +124,8 @@ class _Running:
             self.final_above += _above(z, self.final_logit, self.finals, start, buffer)
         if self.target_logit is not None and self.wanted.target_rank and self.targets is not None:
             self.target_above += _above(z, self.target_logit, self.targets, start, buffer)
+        if self.candidates is not None:
+            self.candidates.count(z, start, buffer)
         if self.dotted is not None:
             self.dotted += self._paired(z, self.ref.probabilities[:, start : start + z.shape[1]])
         self._take_sums(z, peak, start, buffer)
@@ -129,6 +140,9 @@ class _Running:
         if self.against is not None:
             self.against.mul_(shrink).add_(self._paired(e, self.ref.logits[:, start : start + z.shape[1]]))
         self.maximum = maximum
+        for k, group in enumerate(self.groups):
+            inside = group[(group >= start) & (group < start + z.shape[1])] - start
+            self.group_total[:, k].mul_(shrink).add_(e[:, inside].sum(-1))
 
     def _paired(self, rows: Tensor, reference: Tensor) -> Tensor:
         """Row-wise products with the reference of the row's position."""
@@ -150,6 +164,7 @@ class _Running:
         shape = (self.n_states, len(self.ref.top1))
         mean_logit = None if self.weighted is None else self.weighted / self.total
         ids, logits = (self.top_ids, self.top_logits) if self.wanted.top_k else (None, None)
+        found = self.candidates
         return Trace(
             logsumexp=lse.reshape(shape),
             entropy=_square(
@@ -166,6 +181,9 @@ class _Running:
             top_ids=None if ids is None else ids.reshape(*shape, ids.shape[-1]),
             top_logits=None if logits is None else logits.reshape(*shape, logits.shape[-1]),
             final_top1=self.ref.top1,
+            candidate_log_prob=None if found is None else (found.logit - lse[:, None]).reshape(*shape, -1),
+            candidate_rank=None if found is None else 1 + found.above.long().reshape(*shape, -1),
+            group_mass=(self.group_total / self.total[:, None]).reshape(*shape, -1) if self.groups else None,
         )
 
     def _kl(self, lse: Tensor) -> Tensor | None:
@@ -188,6 +206,28 @@ class _Running:
             return None
         final = self.ref.logsumexp.repeat(self.n_states)
         return (mean_logit - lse - self.against / self.total + final).clamp_min_(0.0)
+
+
+@dataclass
+class _Candidates:
+    """Logits of the candidates of each row, and how many others exceed each so far; all [row, candidate]."""
+
+    ids: Tensor
+    logit: Tensor
+    above: Tensor
+
+    @classmethod
+    def of(cls, head: Head, u: Tensor, n_states: int, candidates: Tensor | None) -> _Candidates:
+        assert candidates is not None
+        ids = candidates.repeat(n_states, 1)
+        columns = [_gathered(head, u, ids[:, k]) for k in range(ids.shape[1])]
+        logit = torch.stack(columns, -1) if columns else u.new_zeros(len(u), 0)
+        return cls(ids, logit, torch.zeros_like(logit))
+
+    def count(self, z: Tensor, start: int, buffer: Tensor) -> None:
+        """Add what one chunk holds above each candidate."""
+        for k in range(self.ids.shape[1]):
+            self.above[:, k] += _above(z, self.logit[:, k], self.ids[:, k], start, buffer)
 
 
 def _square(shape: tuple[int, int], values: Tensor | None) -> Tensor | None:

@@ -32,6 +32,8 @@ class Decode:
         kl, reverse_kl: KL(final || state) and KL(state || final) in nats.
         target: log-probability of the target ids (cross-entropy). target_rank, final_rank: competition ranks of the
             target and of the final state's top-1.
+        candidates: log-probabilities and ranks of ids given for each position, such as the options of a question.
+        groups: sets of ids whose probability mass is wanted, such as the ten most frequent tokens.
     """
 
     top_k: int = 0
@@ -41,8 +43,15 @@ class Decode:
     target: bool = False
     target_rank: bool = False
     final_rank: bool = False
+    candidates: bool = False
+    groups: tuple[tuple[int, ...], ...] = ()
 
     def __or__(self, other: Decode) -> Decode:
+        if self.groups and other.groups and self.groups != other.groups:
+            raise BadInput(
+                f"two analyses ask for the mass of different token sets, {len(self.groups)} and {len(other.groups)}; "
+                "use one frequency table for both, or two run folders"
+            )
         return Decode(*(max(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)))
 
     def __bool__(self) -> bool:
@@ -52,6 +61,8 @@ class Decode:
 @dataclass(frozen=True)
 class Trace:
     """Reductions of decoded states, [state, position] in float32 (ranks int64); ids are [state, position, k].
+
+    Of candidates [state, position, candidate], of groups [state, position, group].
 
     What was not asked for is None. `logsumexp` is always there, so probability = exp(logit - logsumexp).
     """
@@ -66,6 +77,9 @@ class Trace:
     top_ids: Tensor | None = None
     top_logits: Tensor | None = None
     final_top1: Tensor | None = None
+    candidate_log_prob: Tensor | None = None
+    candidate_rank: Tensor | None = None
+    group_mass: Tensor | None = None
 
     @classmethod
     def joined(cls, parts: list[Trace], dim: int) -> Trace:
@@ -155,6 +169,7 @@ class Head:
         final: Float[Tensor, "position d_model"],
         wanted: Decode,
         targets: Int[Tensor, " position"] | None = None,
+        candidates: Int[Tensor, "position candidate"] | None = None,
     ) -> Trace:
         """Decode states and reduce them; one pass over the vocabulary serves everything that is wanted.
 
@@ -162,16 +177,22 @@ class Head:
             states: any states (or counterfactual final states) at some positions.
             final: the final state of the clean pass at the same positions, the reference of KL and ranks.
             targets: ids for `target` and `target_rank`; required when they are wanted.
+            candidates: ids for `candidates`; required when they are wanted.
 
         Raises:
-            BadInput: when targets are wanted and not given.
+            BadInput: when targets or candidates are wanted and not given, or a group holds an id that does not exist.
         """
-        from depthscope.runtime.decoding import decode_block
+        from depthscope.runtime.decoding import Asked, decode_block
 
         if targets is None and (wanted.target or wanted.target_rank):
             raise BadInput(
                 "a decode with target or target_rank needs the ids of the targets, none were given"
             )
+        if candidates is None and wanted.candidates:
+            raise BadInput("a decode with candidates needs their ids at each position, none were given")
+        beyond = [i for group in wanted.groups for i in group if not 0 <= i < self.d_vocab]
+        if beyond:
+            raise BadInput(f"a group holds the ids {beyond[:3]}; the vocabulary has {self.d_vocab}")
         per_position = self.d_vocab * self.precision.itemsize * 2
         step = max(1, int(self.budget // max(1, per_position)))
         parts = [
@@ -180,8 +201,12 @@ class Head:
                 states[:, k : k + step],
                 final[k : k + step],
                 wanted,
-                None if targets is None else targets[k : k + step],
+                Asked(_piece(targets, k, step), _piece(candidates, k, step)),
             )
             for k in range(0, max(1, final.shape[0]), step)  # no position at all is one empty block
         ]
         return Trace.joined(parts, dim=1)
+
+
+def _piece(ids: Tensor | None, start: int, step: int) -> Tensor | None:
+    return None if ids is None else ids[start : start + step]

@@ -34,7 +34,7 @@ class Lens:
 
     kind: str = "logit"
     name: str = "logit"
-    weight: Float[Tensor, "layer d_model d_model"] | None = None
+    weight: Float[Tensor, "layer d_model d_state"] | None = None
     bias: Float[Tensor, "layer d_model"] | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
