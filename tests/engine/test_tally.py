@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from depthscope.engine.tally import (
     PARTS,
+    Counts,
     Extremes,
     Gram,
     Histogram,
@@ -40,6 +41,8 @@ def part_of(kind: str, seed: int) -> Part:
             return PerDocument.of([f"document {k}" for k in r.integers(0, 5, n)], r.normal(size=(n, 3)))
         case "histogram":
             return Histogram(r.integers(0, 99, (2, 7)))
+        case "counts":
+            return Counts.of(r.integers(0, 12, (n, 2)))
         case "moments":
             x = r.normal(size=(n, 4)) * 1e3
             return Moments(np.asarray(n), x.sum(0), (x**2).sum(0))
@@ -162,6 +165,12 @@ def test_extremes_of_equal_value_are_the_earlier_ones():
     for total in (late.add(early), early.add(late)):
         np.testing.assert_array_equal(total.value, [1, 2])
         np.testing.assert_array_equal(total.place, [[2, 9], [0, 1]])
+
+
+def test_counts_of_equal_ids_add_up_by_hand():
+    total = Counts.of(np.asarray([[7, 3], [7, 7]])).add(Counts.of(np.asarray([3, 99])))
+    np.testing.assert_array_equal(total.ids, [3, 7, 99])
+    np.testing.assert_array_equal(total.counts, [2, 3, 1])
 
 
 def test_per_document_sums_by_unit_by_hand():

@@ -146,6 +146,35 @@ class Histogram:
 
 
 @dataclass(frozen=True)
+class Counts:
+    """How often each id occurred: a histogram over a large vocabulary of which most bins are empty.
+
+    Args:
+        ids: int64, ascending and distinct. counts: int64, one an id, all above 0.
+    """
+
+    ids: np.ndarray
+    counts: np.ndarray
+    kind: ClassVar[str] = "counts"
+
+    @classmethod
+    def of(cls, ids: np.ndarray) -> Counts:
+        """Occurrences in an array of any shape."""
+        return cls(*np.unique(np.asarray(ids, np.int64), return_counts=True))
+
+    def add(self, other: Counts) -> Counts:
+        """Counts of equal ids added."""
+        ids, place = np.unique(np.concatenate([self.ids, other.ids]), return_inverse=True)
+        counts = np.zeros(len(ids), np.int64)
+        np.add.at(counts, place, np.concatenate([self.counts, other.counts]))
+        return Counts(ids, counts)
+
+    def arrays(self) -> Arrays:
+        """For the disk."""
+        return {"ids": np.asarray(self.ids, np.int64), "counts": np.asarray(self.counts, np.int64)}
+
+
+@dataclass(frozen=True)
 class Moments:
     """Count, sum and sum of squares of each channel, float64."""
 
@@ -232,7 +261,9 @@ class Rows:
         return {"key": self.key, "cap": np.asarray(self.cap, np.int64), **stored}
 
 
-PARTS: dict[str, type] = {c.kind: c for c in (Sum, PerDocument, Histogram, Moments, Gram, Extremes, Rows)}
+PARTS: dict[str, type] = {
+    c.kind: c for c in (Sum, PerDocument, Histogram, Counts, Moments, Gram, Extremes, Rows)
+}
 """Kind -> class; what a stored tally can hold."""
 
 
