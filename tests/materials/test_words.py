@@ -277,7 +277,8 @@ def test_precomputed_words_of_a_window_are_those_of_the_document(text: str, star
     named = Precomputed("tags", {"d": ([text[w.start : w.stop] for w in whole], [w.tag for w in whole])})
     window = text[start : start + size]
     found = named.words(window, "d")
-    if text.replace(" ", "").count(window.replace(" ", "")) != 1:
+    solid, part = text.replace(" ", ""), window.replace(" ", "")
+    if sum(solid.startswith(part, k) for k in range(len(solid))) != 1:
         return  # the same characters stand elsewhere too, where their tags may differ
     expected = [
         Word(max(w.start - start, 0), min(w.stop - start, size), w.tag if w.start >= start else CONT)
