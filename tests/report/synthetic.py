@@ -328,5 +328,5 @@ def write_run(path: Path, found: Mapping[str, Result] | None = None, **changed: 
     with RunFolder.create(path, manifest() | changed) as folder:
         for one in (results() if found is None else found).values():
             folder.write_result(one)
-        folder.write_inputs([0, 1], ["prose/sea.txt", "code/a.py"], [[1, 2, 3], [4, 5]])
+        folder.write_inputs("text", [0, 1], ["prose/sea.txt", "code/a.py"], [[1, 2, 3], [4, 5]])
     return open_run(path)

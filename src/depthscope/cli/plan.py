@@ -26,6 +26,7 @@ def command(
     settings: run_verb.Set = None,
     bos: run_verb.Bos = "auto",
     chat: run_verb.Chat = False,
+    data: run_verb.Data = "",
     device: run_verb.Device = None,
     revision: run_verb.Revision = None,
     attn: run_verb.Attention = None,
@@ -38,6 +39,7 @@ def command(
     from depthscope.engine.reading import Reading
     from depthscope.runtime.load import load
 
+    run_verb.use_data(data)
     found = load(
         model, revision=revision, dtype=None if dtype == "auto" else dtype, device=device, attn_implementation=attn,
         trust_remote_code=trust_remote_code,

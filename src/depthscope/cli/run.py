@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from depthscope.errors import BadInput, Refused
+from depthscope.materials.data import ROOT
 
 if TYPE_CHECKING:
     from depthscope.anatomy.anatomy import Anatomy
@@ -37,6 +39,13 @@ Revision = Annotated[str | None, typer.Option(help="Hub revision.")]
 Attention = Annotated[str | None, typer.Option("--attn", help="sdpa or eager.")]
 Remote = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")]
 Seed = Annotated[int, typer.Option(help="The one seed; all others derive from it.")]
+Lens = Annotated[
+    str,
+    typer.Option(
+        help="logit, a folder that `depthscope fit` wrote, or several with commas; the first is the run's."
+    ),
+]
+Data = Annotated[str, typer.Option(help="Folder with data sets; the same as DEPTHSCOPE_DATA.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Model = Annotated[str, typer.Argument(help="Hub id, folder, .gguf file, embedded name, or tiny-FAMILY.")]
 
@@ -61,6 +70,8 @@ def command(
     revision: Revision = None,
     attn: Attention = None,
     trust_remote_code: Remote = False,
+    lens: Lens = "logit",
+    data: Data = "",
     workers: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
     null: Annotated[
         str, typer.Option(help="Nulls to run beside it: untrained, shuffled, or both with a comma.")
@@ -75,6 +86,7 @@ def command(
     from depthscope.runtime.load import load
 
     begun = time.perf_counter()
+    use_data(data)
     say = _said if not as_json else _silent
     nulls = _nulls(null)
     found = load(
@@ -87,7 +99,7 @@ def command(
     asked = selected(analyses, settings or [], layers, found.anatomy)
     how: dict[str, Any] = {
         "text": text or None, "tokens": tokens, "window": window, "field": field, "max_length": max_length, "bos": bos,
-        "chat": chat, "seed": seed, "workers": workers, "force": force,
+        "chat": chat, "seed": seed, "workers": workers, "force": force, "lens": lens,
     }  # fmt: skip
     run = audit(
         found, asked, out=folder, progress=None if as_json else _progress(), command=_command(), **how
@@ -201,6 +213,15 @@ def _typed(value: str, default: object, setting: str) -> object:
         return float(value) if isinstance(default, float) else value
     except (ValueError, KeyError) as error:
         raise BadInput(f"--set {setting!r}: {value!r} does not fit, the default is {default!r}") from error
+
+
+def use_data(folder: str) -> None:
+    """Make a folder the place where named data are looked for; nothing changes for an empty name."""
+    if not folder:
+        return
+    if not Path(folder).is_dir():
+        raise BadInput(f"--data {folder}: there is no such folder")
+    os.environ[ROOT] = str(Path(folder).resolve())
 
 
 def _nulls(null: str) -> list[str]:

@@ -13,9 +13,11 @@ from depthscope.engine.needs import Analysis
 from depthscope.engine.provenance import hashed, identity
 from depthscope.engine.reading import Reading
 from depthscope.engine.session import BUDGET, Progress, Session
+from depthscope.engine.source import Lenses, lenses_of
 from depthscope.errors import BadInput, LawBroken, NonFinite
 from depthscope.materials.edges import Bos
 from depthscope.materials.window import Windows
+from depthscope.runtime.lens import LOGIT, Lens
 from depthscope.runtime.model import Model
 from depthscope.runtime.verify import verify
 from depthscope.store.atomic import read_json
@@ -40,6 +42,7 @@ def audit(
     budget: int = BUDGET,
     null: str | None = None,
     force: bool = False,
+    lens: Lenses = LOGIT.name,
     progress: Progress | None = None,
     command: str = "",
 ) -> Run:
@@ -53,6 +56,8 @@ def audit(
         budget: bytes of streams held beyond the model.
         null: "shuffled" reads the same tokens in random order (for "untrained" give a model with random weights).
         force: go on although a law is broken on these weights; the report says so.
+        lens: what states are decoded through: `logit`, a folder that `depthscope fit` wrote, or several (with commas):
+            the first is the run's, the others stand beside it where an analysis compares lenses.
         progress: called with (phase, tokens done, tokens in all).
 
     Raises:
@@ -67,13 +72,14 @@ def audit(
     reading = Reading(text, field, tokens, window, bos, max_length, chat)
     windows = reading.windows(model)
     windows = windows.shuffled(seed) if null == "shuffled" else windows
+    lenses = lenses_of(lens, model)
     begun = time.perf_counter()
     laws = verified(
         model, force, Path(out) / MANIFEST
     )  # before the folder is made: a refusal leaves nothing behind
     seconds = {"verify": time.perf_counter() - begun}
-    with RunFolder.open_or_create(out, _key(model, windows, seed, window)) as folder:
-        auditor = Session(model, windows, folder, seed, workers, budget, progress or silent, seconds)
+    with RunFolder.open_or_create(out, _key(model, windows, seed, window, lenses)) as folder:
+        auditor = Session(model, windows, folder, seed, workers, budget, progress or silent, seconds, lenses)
         auditor.prepare(asked, command, laws)
         auditor.work(asked)
         auditor.finish()
@@ -108,8 +114,9 @@ def _plain(verdict: dict[str, Any]) -> dict[str, Any]:
     return verdict if worst is None or math.isfinite(worst) else {**verdict, "worst": None}
 
 
-def _key(model: Model, windows: Windows, seed: int, window: int) -> dict[str, Any]:
-    return {**identity(model), "data": windows.hash, "window": window, "seed": seed}
+def _key(model: Model, windows: Windows, seed: int, window: int, lenses: tuple[Lens, ...]) -> dict[str, Any]:
+    named = [lens.name if lens is LOGIT else f"{lens.name} {lens.identity}" for lens in lenses]
+    return {**identity(model), "data": windows.hash, "window": window, "seed": seed, "lens": ", ".join(named)}
 
 
 def silent(phase: str, done: int, total: int) -> None:

@@ -14,6 +14,7 @@ from depthscope.engine.shard import Shard
 from depthscope.engine.tally import Tally
 from depthscope.engine.view import View, queries
 from depthscope.materials.window import Windows
+from depthscope.runtime.lens import LOGIT, Lens
 from depthscope.runtime.model import Batch, Model
 from depthscope.runtime.run import run
 
@@ -27,6 +28,7 @@ class Job:
 
     Args:
         needs: each analysis's own needs; they are united for the run and tell who observes what.
+        lenses: through which states are decoded; the first is the run's.
     """
 
     analyses: Mapping[str, Analysis]
@@ -36,6 +38,7 @@ class Job:
     units: tuple[str, ...]
     given: Mapping[str, Result]
     seed: int
+    lenses: tuple[Lens, ...] = (LOGIT,)
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,8 @@ def look(model: Model, job: Job, shard: Shard) -> View:
     else:
         asked = queries(batch.length, job.union.every_query) if job.union.every_query else None
         seen = run(model, batch, read=[*states, *sorted(job.union.sites - set(states))], queries=asked)
-    return View(seen, job.union, shard, job.seed)
+    windows = tuple(job.windows.items[w] for w in shard.windows)
+    return View(seen, job.union, shard, job.seed, windows, job.lenses)
 
 
 def _not_finite(view: View) -> dict[int, int]:

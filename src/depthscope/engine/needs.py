@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from depthscope.anatomy.anatomy import Anatomy, Kind
     from depthscope.engine.tally import Tally
     from depthscope.engine.view import View
+    from depthscope.materials.window import Material
     from depthscope.results.result import Findings, Result
     from depthscope.runtime.model import Batch, Model
 
@@ -55,6 +56,7 @@ class Needs:
         every_query: attention rows at every n-th query from position 1; 0 for none.
         sweeps: staircases of counterfactuals, each on its own windows.
         after: names of analyses whose results must exist first.
+        material: what is read instead of the run's text, such as facts; analyses with equal materials share a pass.
     """
 
     sites: frozenset[str] = frozenset()
@@ -63,6 +65,7 @@ class Needs:
     every_query: int = 0
     sweeps: frozenset[SweepNeed] = frozenset()
     after: tuple[str, ...] = ()
+    material: Material | None = None
 
     def __or__(self, other: Needs) -> Needs:
         steps = [n for n in (self.every_query, other.every_query) if n]
@@ -70,6 +73,8 @@ class Needs:
             raise BadInput(
                 f"analyses ask for attention rows at every {steps[0]}th and every {steps[1]}th query; use one"
             )
+        if self.material != other.material:
+            raise BadInput(f"one pass reads one material, not {self.material} and {other.material}")
         return Needs(
             self.sites | other.sites,
             self.decode | other.decode,
@@ -77,6 +82,7 @@ class Needs:
             max(steps, default=0),
             self.sweeps | other.sweeps,
             tuple(dict.fromkeys(self.after + other.after)),
+            self.material,
         )
 
     @property
@@ -90,7 +96,7 @@ class Facts:
     """What `conclude` may know: sizes and counts, no model.
 
     Args:
-        units: "documents", or "windows" where there are fewer than 8 documents.
+        units: "documents", or "windows" where there are fewer than 8 documents. lens: the name of the run's lens.
     """
 
     n_layers: int
@@ -105,14 +111,15 @@ class Facts:
     units: str
     seed: int
     model: str = ""
+    lens: str = "logit"
 
     @classmethod
-    def of(cls, anatomy: Anatomy, units: str, seed: int, model: str = "") -> Facts:
+    def of(cls, anatomy: Anatomy, units: str, seed: int, model: str = "", lens: str = "logit") -> Facts:
         """The facts of a resolved anatomy."""
         return cls(
             anatomy.n_layers, anatomy.n_heads, anatomy.d_model, anatomy.kind_of_layer, anatomy.window_of_layer,
             anatomy.family.causal, anatomy.parallel, anatomy.family.post_norm, anatomy.has_unembedding(),
-            units, seed, model,
+            units, seed, model, lens,
         )  # fmt: skip
 
 
@@ -168,8 +175,20 @@ def waves(needs: Mapping[str, Needs]) -> list[tuple[str, ...]]:
 
 
 def united(needs: Iterable[Needs]) -> Needs:
-    """The union of several needs."""
-    total = Needs()
-    for each in needs:
-        total = total | each
-    return total
+    """The union of several needs of one material.
+
+    Raises:
+        BadInput: when they cannot share a pass: other materials, strides of queries, or groups of tokens.
+    """
+    first, *others = needs
+    for each in others:
+        first = first | each
+    return first
+
+
+def by_material(needs: Mapping[str, Needs]) -> list[tuple[str, ...]]:
+    """Names in groups that read the same, the run's own text first: each group is one pass."""
+    found: dict[Material | None, list[str]] = {None: []}
+    for name, each in needs.items():
+        found.setdefault(each.material, []).append(name)
+    return [tuple(names) for names in found.values() if names]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,10 +12,10 @@ import torch
 from depthscope.anatomy.anatomy import Anatomy
 from depthscope.engine.choice import chosen
 from depthscope.engine.execute import Job, execute
-from depthscope.engine.needs import Analysis, Needs, united, waves
+from depthscope.engine.needs import Analysis, Needs, by_material, united, waves
 from depthscope.engine.reading import Reading
 from depthscope.engine.session import BUDGET
-from depthscope.engine.shard import Shard, capture_shards, rows_that_fit, sweep_shards
+from depthscope.engine.shard import Shard, capture_shards, planned, rows_that_fit
 from depthscope.materials.window import Windows
 from depthscope.runtime.model import Model
 
@@ -85,31 +85,44 @@ def plan(
         What `audit` raises before it runs: Refused, BadInput, EmptyMaterial, UnknownName.
     """
     asked = chosen(analyses, model)
-    windows = (reading or Reading()).windows(model)
+    text = (reading or Reading()).windows(model)
     needs = {name: a.needs(model.anatomy) for name, a in asked.analyses.items()}
-    found = [_wave(model, windows, names, needs, seed, budget) for names in waves(needs)]
+    passes = [
+        Pass(names, united(needs[n] for n in names), text)
+        for wave in waves(needs)
+        for names in by_material({n: needs[n] for n in wave})
+    ]
+    passes = [
+        replace(p, windows=p.union.material.windows(model, seed)) if p.union.material else p for p in passes
+    ]
+    found = [_wave(model, p, seed, budget) for p in passes]
     seconds = None
     if calibrate:
-        rate = _rate(model, windows, asked.analyses, needs, seed, budget)
-        spent = sum(w.flops for w in found) / rate
+        spent = sum(w.flops for w in found) / _rate(model, asked.analyses, needs, passes, seed, budget)
         seconds = (0.8 * spent, 1.6 * spent)
     return Plan(
-        model.name, len(windows.documents), len(windows.items), windows.tokens, tuple(found),
-        _memory(model, windows, united(needs.values()), budget), _disk(windows, needs), seconds, dict(asked.refused),
+        model.name, len(text.documents), len(text.items), text.tokens, tuple(found),
+        max(_memory(model, p.windows, p.union, budget) for p in passes), sum(_disk(p.windows, p.names) for p in passes),
+        seconds, dict(asked.refused),
     )  # fmt: skip
 
 
-def _wave(
-    model: Model, windows: Windows, names: tuple[str, ...], needs: dict[str, Needs], seed: int, budget: int
-) -> Wave:
-    union = united(needs[n] for n in names)
-    rows = rows_that_fit(model.anatomy, union, _longest(windows), model.dtype.itemsize, budget)
-    captured = capture_shards(windows, union, rows, seed) if union.captures else []
-    swept = [s for k, need in enumerate(sorted(union.sweeps)) for s in sweep_shards(windows, need, seed, k)]
-    shards = [*captured, *swept]
+@dataclass(frozen=True)
+class Pass:
+    """The analyses of one wave that read the same, the union of their needs, and what they read."""
+
+    names: tuple[str, ...]
+    union: Needs
+    windows: Windows
+
+
+def _wave(model: Model, one: Pass, seed: int, budget: int) -> Wave:
+    shards = planned(model.anatomy, one.windows, one.union, model.dtype.itemsize, seed, budget)
+    captured = [s for s in shards if s.sweep is None]
+    swept = [s for s in shards if s.sweep is not None]
     return Wave(
-        names, len(captured), sum(s.tokens for s in captured), sum(len(s.positions) for s in captured),
-        model.anatomy.n_layers + 1 if union.decode else 0, len(swept), sum(s.tokens for s in swept),
+        one.names, len(captured), sum(s.tokens for s in captured), sum(len(s.positions) for s in captured),
+        model.anatomy.n_layers + 1 if one.union.decode else 0, len(swept), sum(s.tokens for s in swept),
         sum(s.tokens * _variants(model.anatomy, s) for s in swept), sum(_flops(model, s) for s in shards),
     )  # fmt: skip
 
@@ -138,14 +151,28 @@ def _flops(model: Model, shard: Shard) -> float:
 
 
 def _rate(
-    model: Model, windows: Windows, analyses: Mapping[str, Analysis], needs: dict[str, Needs], seed: int, budget: int
-) -> float:  # fmt: skip
-    """Floating point operations a second of two real batches with their analyses, the first one thrown away."""
-    capturing = {n: a for n, a in analyses.items() if needs[n].captures} or dict(analyses)
-    union = united(needs[n] for n in capturing)
+    model: Model,
+    analyses: Mapping[str, Analysis],
+    needs: Mapping[str, Needs],
+    passes: Sequence[Pass],
+    seed: int,
+    budget: int,
+) -> float:
+    """Floating point operations a second of two real batches with their analyses, the first one thrown away.
+
+    Analyses that wait for others are left out: nothing can be handed to them yet.
+    """
+    one = passes[0]
+    ready = [n for n in one.names if not needs[n].after]
+    capturing = [n for n in ready if needs[n].captures] or ready
+    union, windows = united(needs[n] for n in capturing), one.windows
     rows = min(2, rows_that_fit(model.anatomy, union, _longest(windows), model.dtype.itemsize, budget))
-    job = Job(capturing, {n: needs[n] for n in capturing}, union, windows, windows.units()[1], {}, seed)
-    shards = capture_shards(windows, union, rows, seed)[:2]
+    chosen_ones = {n: analyses[n] for n in capturing}
+    job = Job(chosen_ones, {n: needs[n] for n in capturing}, union, windows, windows.units()[1], {}, seed)
+    shards = (
+        capture_shards(windows, union, rows, seed)[:2]
+        or planned(model.anatomy, windows, union, model.dtype.itemsize, seed, budget)[:2]
+    )
     done, begun = 0.0, time.perf_counter()
     for number, shard in enumerate([*shards, *shards][:2]):
         if number == 1:
@@ -170,7 +197,7 @@ def _memory(model: Model, windows: Windows, union: Needs, budget: int) -> int:
     return weights * copies + streams + LOGITS + (SWEEP if union.sweeps else 0)
 
 
-def _disk(windows: Windows, needs: dict[str, Needs]) -> int:
+def _disk(windows: Windows, names: Sequence[str]) -> int:
     ids = windows.tokens * 4
-    parts = sum(40_000 for _ in needs) * max(1, len(windows.items) // 8)
+    parts = sum(40_000 for _ in names) * max(1, len(windows.items) // 8)
     return ids + parts + FINDINGS

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 import depthscope
-from depthscope.materials.window import Windows
+from depthscope.engine.source import Source
 from depthscope.runtime.fingerprint import weights_hash
 from depthscope.runtime.model import Model
 
@@ -37,9 +37,7 @@ def identity(model: Model) -> dict[str, Any]:
     }
 
 
-def described(
-    model: Model, windows: Windows, units: str, seed: int, sample: Mapping[str, int]
-) -> dict[str, Any]:
+def described(model: Model, text: Source, seed: int, sample: Mapping[str, int]) -> dict[str, Any]:
     """Model, data, versions, threads and seed, for the manifest."""
     anatomy, found = model.anatomy, identity(model)
     return {
@@ -61,17 +59,7 @@ def described(
             "kind_of_layer": list(anatomy.kind_of_layer),
             "parameters": sum(p.numel() for p in model.net.parameters()),
         },
-        "data": {
-            "source": windows.source,
-            "hash": windows.hash,
-            "documents": len(windows.documents),
-            "windows": len(windows.items),
-            "tokens": windows.tokens,
-            "dropped_tokens": windows.dropped,
-            "bos": windows.bos,
-            "units": units,
-            "sample": dict(sample),
-        },
+        "data": {**text.described(), "sample": dict(sample)},
         "seed": seed,
         "threads": torch.get_num_threads(),
         "kernel": found["kernel"],

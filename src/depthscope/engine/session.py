@@ -13,13 +13,15 @@ from typing import Any
 from depthscope.engine.choice import Chosen, words
 from depthscope.engine.execute import Job, Outcome
 from depthscope.engine.executors import local
-from depthscope.engine.needs import Analysis, Facts, Needs, parameters, united, waves
+from depthscope.engine.needs import Analysis, Facts, Needs, by_material, parameters, united, waves
 from depthscope.engine.provenance import described, identity
-from depthscope.engine.shard import Shard, capture_shards, rows_that_fit, sweep_shards
+from depthscope.engine.shard import Shard, planned
+from depthscope.engine.source import Source
 from depthscope.engine.tally import Tally, fold
 from depthscope.errors import NonFinite
-from depthscope.materials.window import Windows
+from depthscope.materials.window import Material, Windows
 from depthscope.results.result import Result
+from depthscope.runtime.lens import Lens
 from depthscope.runtime.model import Model
 from depthscope.store.atomic import read_json, write_json
 from depthscope.store.run import Run, RunFolder, open_run
@@ -43,10 +45,11 @@ class Session:
         budget: int,
         progress: Progress,
         seconds: dict[str, float],
+        lenses: tuple[Lens, ...],
     ) -> None:
-        self.model, self.windows, self.folder = model, windows, folder
+        self.model, self.folder, self.lenses = model, folder, lenses
         self.seed, self.workers, self.budget, self.progress = seed, workers, budget, progress
-        self.kind, self.units = windows.units()
+        self.sources: dict[Material | None, Source] = {None: Source.of("text", windows)}
         self.seconds = seconds
         self.given: dict[str, Result] = {}
 
@@ -56,9 +59,9 @@ class Session:
         kept = asked.implied & set(open_run(self.folder.path))
         fresh = {n: parameters(a) for n, a in asked.analyses.items() if n not in kept}
         self.manifest: dict[str, Any] = {
-            **described(
-                self.model, self.windows, self.kind, self.seed, stored.get("data", {}).get("sample", {})
-            ),
+            **described(self.model, self.sources[None], self.seed, stored.get("data", {}).get("sample", {})),
+            "lenses": [lens.name for lens in self.lenses],
+            "materials": stored.get("materials", {}),
             "verification": verdicts,
             "analyses": {**stored.get("analyses", {}), **fresh},
             "refused": {**stored.get("refused", {}), **asked.refused},
@@ -68,10 +71,24 @@ class Session:
             "complete": False,
         }
         self.folder.write_manifest(self.manifest)
-        items = self.windows.items
+        self._write_inputs(self.sources[None])
+
+    def _write_inputs(self, source: Source) -> None:
+        items = source.windows.items
         self.folder.write_inputs(
-            [w.index for w in items], [w.document for w in items], [w.ids for w in items]
+            source.name, [w.index for w in items], [w.document for w in items], [w.ids for w in items]
         )
+
+    def source(self, material: Material | None) -> Source:
+        """What a material gives, read once; its ids are written beside those of the text."""
+        if material not in self.sources:
+            windows = material.windows(self.model, self.seed)  # pyright: ignore[reportOptionalMemberAccess]
+            taken = material.name in {s.name for s in self.sources.values()}  # pyright: ignore[reportOptionalMemberAccess]
+            name = f"{material.name}-{windows.hash[:8]}" if taken else material.name  # pyright: ignore[reportOptionalMemberAccess]
+            found = self.sources[material] = Source.of(name, windows)
+            self.manifest["materials"][name] = found.described()
+            self._write_inputs(found)
+        return self.sources[material]
 
     def work(self, asked: Chosen) -> None:
         """All waves; what is already in the folder is not done again, unless what it waited for was."""
@@ -84,14 +101,18 @@ class Session:
                 and finished[n].provenance.get("given", {}) == self._handed(needs[n].after)
             }  # fmt: skip
             self.given.update({n: finished[n] for n in done})
-            if fresh := {n: asked.analyses[n] for n in wave if n not in done}:
-                self._wave(fresh, {n: needs[n] for n in fresh})
+            for names in by_material({n: needs[n] for n in wave if n not in done}):
+                self._pass({n: asked.analyses[n] for n in names}, {n: needs[n] for n in names})
 
-    def _wave(self, analyses: Mapping[str, Analysis], needs: Mapping[str, Needs]) -> None:
+    def _pass(self, analyses: Mapping[str, Analysis], needs: Mapping[str, Needs]) -> None:
+        """The analyses of one wave that read the same."""
         union = united(needs.values())
-        job = Job(analyses, needs, union, self.windows, self.units, dict(self.given), self.seed)
+        source = self.source(union.material)
+        given = dict(self.given)
+        job = Job(analyses, needs, union, source.windows, source.units, given, self.seed, self.lenses)
         shards = self.shards(union)
-        self.manifest["data"]["sample"] = self.manifest["data"].get("sample", {}) | _sample(union, shards)
+        about = self.manifest["data"] if union.material is None else self.manifest["materials"][source.name]
+        about["sample"] = about.get("sample", {}) | _sample(union, shards)
         stamp = self._stamp(union)
         folders = {
             name: self.folder.parts(f"{name}-{_digest([parameters(a), stamp])}")
@@ -101,21 +122,16 @@ class Session:
             s for s in shards if not all((f / f"{s.name}.npz").exists() for f in self._for(folders, needs, s))
         ]
         done = sum(s.tokens for s in shards) - sum(s.tokens for s in todo)
-        self._run(job, todo, folders, stamp, (done, sum(s.tokens for s in shards)))
+        self._run(job, todo, folders, f"{source.name}-{stamp}", (done, sum(s.tokens for s in shards)))
         for name, analysis in analyses.items():
-            seen = [s for s in shards if s.serves(needs[name])]
-            self._conclude(name, analysis, folders[name], seen, self._handed(needs[name].after))
+            seen = [folders[name] / f"{s.name}.npz" for s in shards if s.serves(needs[name])]
+            self._conclude(name, analysis, seen, needs[name])
 
     def shards(self, union: Needs) -> list[Shard]:
-        """Everything one wave will run, in order."""
-        itemsize = self.model.dtype.itemsize
-        rows = rows_that_fit(
-            self.model.anatomy, union, max(len(w.ids) for w in self.windows.items), itemsize, self.budget
-        )
-        found = capture_shards(self.windows, union, rows, self.seed) if union.captures else []
-        for number, need in enumerate(sorted(union.sweeps)):
-            found += sweep_shards(self.windows, need, self.seed, number)
-        return found
+        """Everything one pass will run, in order."""
+        windows = self.source(union.material).windows
+        model = self.model
+        return planned(model.anatomy, windows, union, model.dtype.itemsize, self.seed, self.budget)
 
     def _for(self, folders: Mapping[str, Path], needs: Mapping[str, Needs], shard: Shard) -> list[Path]:
         return [folder for name, folder in folders.items() if shard.serves(needs[name])]
@@ -128,6 +144,8 @@ class Session:
             self.budget,
             repr(sorted(union.sites)),
             repr(sorted(union.sweeps)),
+            self.source(union.material).windows.hash,
+            [lens.identity for lens in self.lenses],
         ]
         return _digest([*how, self._handed(union.after)])
 
@@ -156,59 +174,57 @@ class Session:
 
     def _note(self, outcome: Outcome, stamp: str) -> None:
         """Keep the shard's time, and on the disk, before its tallies, what was wrong with it."""
-        phase = outcome.shard.partition("-")[0]
+        phase, source = outcome.shard.partition("-")[0], stamp.rpartition("-")[0]
         self.seconds[phase] = self.seconds.get(phase, 0.0) + outcome.seconds
         path = self.folder.parts("health") / f"{outcome.shard}-{stamp}.json"
         if outcome.non_finite or outcome.halved:
             bad = {str(window): count for window, count in outcome.non_finite.items()}
-            write_json(path, {"non_finite": bad, "halved": outcome.halved})
+            write_json(path, {"source": source, "non_finite": bad, "halved": outcome.halved})
         else:
             path.unlink(missing_ok=True)
 
-    def health(self) -> dict[str, int]:
-        """Positions with states that are not finite, windows left out for them, batches halved: over all sessions."""
-        worst: dict[str, int] = {}
+    def health(self, source: str = "") -> dict[str, int]:
+        """Positions with states that are not finite, windows left out for them, batches halved: over all sessions.
+
+        Args:
+            source: only the windows of this material; all where it is empty.
+        """
+        worst: dict[tuple[str, str], int] = {}
         halved = 0
         for path in sorted(self.folder.parts("health").glob("*.json")):
             found = read_json(path)
+            if source not in ("", found["source"]):
+                continue
             halved += bool(found["halved"])
             for window, count in found["non_finite"].items():
-                worst[window] = max(count, worst.get(window, 0))
+                key = (found["source"], window)
+                worst[key] = max(count, worst.get(key, 0))
         return {"count": sum(worst.values()), "windows": len(worst), "halved_batches": halved}
 
-    def _conclude(
-        self, name: str, analysis: Analysis, folder: Path, shards: Sequence[Shard], given: Mapping[str, str]
-    ) -> None:
+    def _conclude(self, name: str, analysis: Analysis, parts: Sequence[Path], needs: Needs) -> None:
         begun = time.perf_counter()
-        total = fold([Tally.load(folder / f"{s.name}.npz") for s in shards])
+        source, lens = self.source(needs.material), self.lenses[0].name
+        total = fold([Tally.load(path) for path in parts])
         if not total:
             raise NonFinite(
                 f"every window that {name} read has NaN or infinite states in {self.model.name}; check the weights and "
                 "the text, or run in float32 or bfloat16 where the model overflows float16"
             )
-        facts = Facts.of(self.model.anatomy, self.kind, self.seed, self.model.name)
+        facts = Facts.of(self.model.anatomy, source.kind, self.seed, self.model.name, lens)
         findings = analysis.conclude(total, facts)
         total.save(self.folder.totals(name))
-        notes = (*findings.notes, *self._caveats())
-        about = {**identity(self.model), "data": self.windows.hash, "seed": self.seed, "units": self.kind}
+        notes = (*findings.notes, *source.caveats(self.health(source.name)["windows"]))
+        about = {**identity(self.model), "data": source.windows.hash, "seed": self.seed, "units": source.kind}
         result = Result(
             name,
             parameters(analysis),
             replace(findings, notes=notes),
             words(name, analysis),
-            {**about, "given": given},
+            {**about, "lens": lens, "given": self._handed(needs.after)},
         )
         self.folder.write_result(result)
         self.given[name] = result
         self.seconds["conclude"] = self.seconds.get("conclude", 0.0) + time.perf_counter() - begun
-
-    def _caveats(self) -> tuple[str, ...]:
-        few = "Fewer than 8 documents were read, so intervals are over windows, which are not independent."
-        left_out = self.health()["windows"]
-        broken = (
-            f"{left_out} of {len(self.windows.items)} windows had NaN or infinite states and were left out."
-        )
-        return ((few,) if self.kind == "windows" else ()) + ((broken,) if left_out else ())
 
     def finish(self) -> None:
         """Mark the run complete and keep its timings."""

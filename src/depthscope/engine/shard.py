@@ -14,6 +14,8 @@ from depthscope.materials.window import Windows
 
 ROWS = 8
 """Windows a shard at most; a crash costs one shard."""
+TOKENS = 2048
+"""Token ids a shard of a material with marked positions may hold: prompts are short, eight of them are too few."""
 _SWEEP_TOKENS = 256
 STATES = frozenset({"L0.resid_pre", "L*.resid_post"})
 """Read by every pass."""
@@ -64,17 +66,29 @@ def sampled(windows: Windows, n: int, seed: int) -> Mapping[int, np.ndarray]:
 
 
 def capture_shards(windows: Windows, needs: Needs, rows: int, seed: int) -> list[Shard]:
-    """Shards of the clean pass over all windows; windows of one length share a batch, so no padding is needed."""
-    positions = sampled(windows, needs.positions, seed) if needs.decode and needs.positions else {}
+    """Shards of the clean pass over all windows; windows of one length share a batch, so no padding is needed.
+
+    Positions to decode are those that the windows mark, or else sampled by hash. `rows` bounds a shard of text.
+    """
+    positions = _decoded(windows, needs, seed)
     found: list[Shard] = []
     by_length = sorted(windows.items, key=lambda w: (-len(w.ids), w.index))
     for length, group in groupby(by_length, key=lambda w: len(w.ids)):
         same = [w.index for w in group]
-        for start in range(0, len(same), rows):
-            part = tuple(same[start : start + rows])
+        step = max(1, rows * TOKENS // (ROWS * length)) if windows.marked else rows
+        for start in range(0, len(same), step):
+            part = tuple(same[start : start + step])
             pairs = [(row, int(p)) for row, w in enumerate(part) for p in positions.get(w, ())]
             found.append(Shard(f"capture-{len(found):05d}", part, length, tuple(pairs)))
     return found
+
+
+def _decoded(windows: Windows, needs: Needs, seed: int) -> Mapping[int, np.ndarray]:
+    if not needs.decode:
+        return {}
+    if windows.marked:
+        return {w.index: np.asarray(w.marks, np.int64) for w in windows.items}
+    return sampled(windows, needs.positions, seed) if needs.positions else {}
 
 
 def sweep_shards(windows: Windows, need: SweepNeed, seed: int, number: int) -> list[Shard]:
@@ -106,6 +120,18 @@ def _spread(windows: Windows, count: int, length: int, seed: int) -> Sequence[in
     ]
     rest = [k for k in order if k not in set(fresh)]
     return [int(index[k]) for k in (fresh + rest)[:count]]
+
+
+def planned(
+    anatomy: Anatomy, windows: Windows, needs: Needs, itemsize: int, seed: int, budget: int
+) -> list[Shard]:
+    """All shards of one pass, in order: the capture, then each staircase."""
+    longest = max(len(w.ids) for w in windows.items)
+    rows = rows_that_fit(anatomy, needs, longest, itemsize, budget)
+    found = capture_shards(windows, needs, rows, seed) if needs.captures else []
+    for number, need in enumerate(sorted(needs.sweeps)):
+        found += sweep_shards(windows, need, seed, number)
+    return found
 
 
 def rows_that_fit(anatomy: Anatomy, needs: Needs, length: int, itemsize: int, budget: int) -> int:

@@ -15,8 +15,10 @@ from depthscope.anatomy.site import Site
 from depthscope.engine.needs import Needs, SweepNeed
 from depthscope.engine.shard import Shard, hashed
 from depthscope.errors import BadInput
+from depthscope.materials.window import Window
 from depthscope.measures.residual import sink_mask
 from depthscope.runtime.head import Decode, Trace
+from depthscope.runtime.lens import LOGIT, Lens
 from depthscope.runtime.run import Seen
 from depthscope.runtime.sweep import Effects, next_ids, skip_variants, sweep
 
@@ -46,12 +48,18 @@ class View(Mapping[Site, Tensor]):
     `view["L3.attn_out"]` is a tensor [row token d_model]; `view.decoded` the shared decode; `view.effects` the shared
     staircase of this shard's sweep; `view.pattern(layer)` attention rows at `view.queries`; `view.sinks` the positions
     that statistics leave out or report apart.
+
+    Args:
+        windows: the window of each row, with what it says of itself.
+        lenses: all lenses of the run; `view.lens`, the first, is the one that everything is decoded through.
     """
 
     seen: Seen
     needs: Needs
     shard: Shard
     seed: int
+    windows: tuple[Window, ...] = ()
+    lenses: tuple[Lens, ...] = (LOGIT,)
 
     def __getitem__(self, site: Site | str) -> Tensor:
         return self.seen[site]
@@ -71,6 +79,11 @@ class View(Mapping[Site, Tensor]):
     def units(self) -> tuple[str, ...]:
         """The independent unit of each row."""
         return self.seen.batch.documents
+
+    @property
+    def lens(self) -> Lens:
+        """The run's lens."""
+        return self.lenses[0]
 
     @cached_property
     def states(self) -> Float[Tensor, "state row token d_model"]:
@@ -111,14 +124,27 @@ class View(Mapping[Site, Tensor]):
         pairs = torch.tensor(self.shard.positions, dtype=torch.long).reshape(-1, 2)
         return self.decode(pairs, self.needs.decode)
 
-    def decode(self, pairs: Int[Tensor, "item 2"], wanted: Decode) -> Decoded:
-        """Decode all states at some (row, position) pairs; for a handful of positions beyond the shared ones."""
+    def decode(
+        self,
+        pairs: Int[Tensor, "item 2"],
+        wanted: Decode,
+        *,
+        candidates: Int[Tensor, "item candidate"] | None = None,
+        lens: Lens | None = None,
+    ) -> Decoded:
+        """Decode all states at some (row, position) pairs; for a handful of positions beyond the shared ones.
+
+        Args:
+            candidates: ids whose probabilities and ranks are wanted at each pair.
+            lens: another one than the run's. The reference is the true final state whatever the lens.
+        """
         rows, positions = pairs[:, 0], pairs[:, 1]
         states = self.states[:, rows, positions]
+        final = states[-1]
         targets, has_target = next_ids(self.seen, pairs)
         if not self.seen.model.anatomy.family.causal:
             has_target = torch.zeros_like(has_target)
-        trace = self.seen.model.head.decode(states, states[-1], wanted, targets)
+        trace = self.seen.model.head.decode((lens or self.lens)(states), final, wanted, targets, candidates)
         return Decoded(
             trace, rows, positions, tuple(self.units[r] for r in rows.tolist()), targets, has_target
         )

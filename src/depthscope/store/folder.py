@@ -97,10 +97,10 @@ class RunFolder:
         write_json(self.path / "results" / f"{result.analysis}.json", _described(result))
 
     def write_inputs(
-        self, windows: Sequence[int], documents: Sequence[str], ids: Sequence[Sequence[int]]
+        self, name: str, windows: Sequence[int], documents: Sequence[str], ids: Sequence[Sequence[int]]
     ) -> None:
-        """Write inputs/text.parquet: the token ids of every window, so that any number can be recomputed."""
-        write_bytes(self.path / "inputs" / "text.parquet", inputs_bytes(windows, documents, ids))
+        """Write inputs/<name>.parquet: the token ids of every window, so that any number can be recomputed."""
+        write_bytes(self.path / "inputs" / f"{name}.parquet", inputs_bytes(windows, documents, ids))
 
     def close(self) -> None:
         """Let another process write."""
