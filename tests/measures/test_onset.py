@@ -5,7 +5,14 @@ import torch
 from torch.testing import assert_close
 
 from depthscope.errors import BadInput
-from depthscope.measures.onset import changes, first_onset, persistent_onset, stable_onset
+from depthscope.measures.onset import (
+    DEFINITIONS,
+    changes,
+    first_onset,
+    onsets,
+    persistent_onset,
+    stable_onset,
+)
 
 
 def hits(*rows: str) -> torch.Tensor:
@@ -63,3 +70,33 @@ def test_changes_counts_steps_to_another_id() -> None:
 
 def test_one_state_has_no_changes() -> None:
     assert changes(torch.tensor([[7]])).tolist() == [0]
+
+
+def test_onsets_of_ranks_by_hand() -> None:
+    # ranks by state; rank <= 1 at states 3 and 5, rank <= 10 at 1, 3, 4, 5; never rank <= 1 in the second row
+    rank = torch.tensor([[50, 7, 20, 1, 2, 1], [9, 9, 9, 99, 9, 9]])
+    found = onsets(rank, (1, 10))
+    assert found.shape == (2, len(DEFINITIONS), 2)
+    assert found[0].tolist() == [[3, 1], [5, 3], [5, 3]]
+    assert found[1].tolist() == [[6, 0], [6, 4], [6, 0]]
+
+
+def test_first_is_never_after_stable_and_a_larger_rank_is_never_reached_later() -> None:
+    rank = torch.randint(1, 40, (300, 8))
+    first, stable, persistent = onsets(rank, (1, 5, 20)).unbind(1)
+    assert (first <= persistent).all()
+    assert (persistent <= stable).all()
+    for found in (first, stable, persistent):
+        assert (found[:, 1:] <= found[:, :-1]).all()
+
+
+def test_rank_one_of_the_final_prediction_is_always_stable_in_the_end() -> None:
+    rank = torch.randint(1, 9, (50, 6))
+    rank[:, -1] = 1
+    assert (onsets(rank, (1,))[:, 1] <= 5).all()
+
+
+@pytest.mark.parametrize("within", [(), (0, 1)])
+def test_ranks_below_one_are_refused(within: tuple[int, ...]) -> None:
+    with pytest.raises(BadInput, match="1 or more"):
+        onsets(torch.ones(1, 3, dtype=torch.long), within)

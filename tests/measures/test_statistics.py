@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from depthscope.errors import BadInput
 from depthscope.measures.statistics import (
+    bootstrap_difference,
     bootstrap_median,
     bootstrap_ratio,
     holm,
@@ -41,6 +42,35 @@ def test_interval_agrees_with_resampling_written_as_a_loop() -> None:
         drawn.append(sums[chosen].sum() / counts[chosen].sum())
     found = bootstrap_ratio(sums, counts, draws=4000)
     assert_allclose([found.low, found.high], np.quantile(drawn, [0.025, 0.975]), atol=0.02)
+
+
+def test_a_difference_is_the_second_ratio_minus_the_first() -> None:
+    # 12 / 3 - (1 + 8) / (1 + 2) = 1; the second unit holds nothing of the second side
+    found = bootstrap_difference(*(np.array(x) for x in ([1.0, 8.0], [1, 2], [12.0, 0.0], [3, 0])))
+    assert found.value == 1
+    assert np.isnan(found.low)  # one unit only on the second side
+
+
+def test_what_moves_both_sides_of_a_difference_leaves_it_in_place() -> None:
+    generator = np.random.default_rng(0)
+    level = 10 * generator.normal(size=40)
+    counts = np.full(40, 5)
+    found = bootstrap_difference(level * 5, counts, (level + 2) * 5, counts)
+    assert_allclose(found, [2, 2, 2])
+    alone = bootstrap_ratio(level * 5, counts)
+    assert alone.high - alone.low > 1
+
+
+def test_the_interval_of_a_difference_agrees_with_resampling_written_as_a_loop() -> None:
+    generator = np.random.default_rng(5)
+    sums, counts = generator.normal(size=(2, 25)), generator.integers(1, 9, size=(2, 25))
+    drawn = []
+    for _ in range(4000):
+        chosen = generator.integers(0, 25, size=25)
+        a, b = (sums[k][chosen].sum() / counts[k][chosen].sum() for k in (0, 1))
+        drawn.append(b - a)
+    found = bootstrap_difference(sums[0], counts[0], sums[1], counts[1], draws=4000)
+    assert_allclose([found.low, found.high], np.quantile(drawn, [0.025, 0.975]), atol=0.03)
 
 
 def test_95_percent_intervals_cover_the_truth_in_90_to_99_percent() -> None:

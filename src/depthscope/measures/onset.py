@@ -5,6 +5,8 @@ state, so that censored items can be counted (onset == n_states) and either drop
 value.
 """
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -48,6 +50,26 @@ def persistent_onset(hit: Bool[Tensor, "*items state"], m: int = 2) -> Int[Tenso
     return _first_true(torch.cat([hit, beyond_depth], dim=-1).unfold(-1, m, 1).all(-1))
 
 
+DEFINITIONS = ("first", "stable", "persistent")
+"""The three onsets, in the order in which `onsets` gives them."""
+
+
+def onsets(rank: Int[Tensor, "*items state"], within: Sequence[int]) -> Int[Tensor, "*items definition k"]:
+    """First, stable and persistent (2 in a row) onset of rank <= k, for each k of `within`. int64.
+
+    n_states where it is never reached. A larger k is never reached later. Source: FC_k of "How Do LLMs Use Their
+    Depth?" (2510.18871) and its stricter companions.
+
+    Raises:
+        BadInput: no k is given, or one is below 1.
+    """
+    if not within or min(within) < 1:
+        raise BadInput(f"onsets of rank <= k need ranks k of 1 or more, got {list(within)}")
+    hit = [rank <= k for k in within]
+    by_k = [torch.stack([first_onset(h), stable_onset(h), persistent_onset(h)], -1) for h in hit]
+    return torch.stack(by_k, -1)
+
+
 def changes(ids: Int[Tensor, "*items state"]) -> Int[Tensor, "*items"]:
     """How often the id changes from one state to the next, #{s : id_s != id_(s-1)}; 0 .. n_states - 1."""
     return (ids[..., 1:] != ids[..., :-1]).sum(-1)
@@ -62,5 +84,6 @@ LAWS = (
     Law(first_onset, ("non_negative", "batch_free")),
     Law(stable_onset, ("non_negative", "batch_free")),
     Law(persistent_onset, ("non_negative", "batch_free")),
+    Law(onsets, ("non_negative", "batch_free"), {"within": (1, 3)}),
     Law(changes, ("non_negative", "batch_free")),
 )
