@@ -1,0 +1,33 @@
+"""What a fit says while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from depthscope.engine.session import Progress
+
+
+def _silent(phase: str, done: int, total: int) -> None:
+    del phase, done, total
+
+
+def _unheard(step: int, losses: Sequence[float]) -> None:
+    del step, losses
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told: by default nobody.
+
+    Args:
+        progress: called with (phase, done, total); phases are "fit" and "judge".
+        losses: called at every check of a training with the step and the validation loss of each state.
+    """
+
+    progress: Progress = _silent
+    losses: Callable[[int, Sequence[float]], None] = _unheard
+
+
+SILENT = Watch()
+"""Nobody watches."""
