@@ -303,8 +303,10 @@ def test_precomputed_tags_that_do_not_fit_are_told(tmp_path: Path) -> None:
     ]:
         with pytest.raises((BadInput, UnknownName), match=message):
             tagger("precomputed", tagged_file(tmp_path / f"{name}.jsonl", bad))
-    with pytest.raises(BadInput, match="there are no tags at ''"):
+    with pytest.raises(BadInput, match="none was named"):
         tagger("precomputed")
+    with pytest.raises(BadInput, match="there is no data at"):
+        tagger("precomputed", "nowhere.jsonl")
 
 
 def test_an_unknown_tagger_names_its_neighbours() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from depthscope.engine.needs import Facts
 from depthscope.engine.tally import PerDocument, Rows, Tally
 from depthscope.errors import BadInput
-from depthscope.measures.statistics import bootstrap_median, bootstrap_ratio
+from depthscope.measures.statistics import bootstrap_difference, bootstrap_median, bootstrap_ratio
 from depthscope.results.measurement import Measurement
 
 P = TypeVar("P")
@@ -53,20 +53,46 @@ def ratio(
     return _measurement(name, axes, unit, (*interval, *_counted(top)), note, missing)
 
 
+def difference(
+    first: PerDocument,
+    second: PerDocument,
+    name: str,
+    axes: Axes,
+    unit: str,
+    facts: Facts,
+    note: str = "",
+    missing: str = "",
+    weights: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Measurement:
+    """Mean of the second minus mean of the first over the same units, resampled together, with a 95 % interval.
+
+    n counts units with items of both. `weights` are what the sums of each side are divided by, if not their counts.
+    """
+    if first.units != second.units:
+        raise BadInput(f"{name}: the two sides of a difference must be over the same units")
+    below = weights or (first.counts, second.counts)
+    interval = bootstrap_difference(first.sums, below[0], second.sums, below[1], DRAWS, facts.seed)
+    both = np.asarray(((first.counts > 0) & (second.counts > 0)).sum(0))
+    items = np.asarray((first.counts + second.counts).sum(0))
+    return _measurement(name, axes, unit, (*interval, both, items), note, missing)
+
+
 def median(
     rows: Rows, column: str, name: str, axes: Axes, unit: str, facts: Facts, note: str = ""
 ) -> Measurement:
     """Median over kept rows with a 95 % bootstrap interval over the units in column `unit`.
 
-    The column may have cells after its first axis; each gets its own median.
+    The column may have cells after its first axis; each gets its own median, over its values that are not NaN.
     """
     values, units = rows.columns[column], rows.columns["unit"]
     cells = values.reshape(len(values), -1).astype(np.float64)
     found = [bootstrap_median(cells[:, k], units, DRAWS, facts.seed) for k in range(cells.shape[1])]
     shape = values.shape[1:]
     value, low, high = (np.asarray([f[i] for f in found], np.float64).reshape(shape) for i in range(3))
-    n = np.full(shape, len(np.unique(units)))
-    return _measurement(name, axes, unit, (value, low, high, n, np.full(shape, len(values))), note, "")
+    fine = [~np.isnan(cell) for cell in cells.T]
+    n = np.asarray([len(np.unique(units[at])) for at in fine]).reshape(shape)
+    n_items = np.asarray([at.sum() for at in fine]).reshape(shape)
+    return _measurement(name, axes, unit, (value, low, high, n, n_items), note, "")
 
 
 def _counted(found: PerDocument) -> tuple[np.ndarray, np.ndarray]:

@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import accumulate
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from depthscope.errors import BadInput, MissingPackage, UnknownName
 from depthscope.materials import closed_classes
+from depthscope.materials.data import data_path
 from depthscope.materials.words import CONT, Word
 
 UNIVERSAL = (
@@ -142,9 +142,9 @@ class Precomputed:
 
 
 def _precomputed(source: str) -> Precomputed:
-    path = Path(source)
-    if not source or not path.is_file():
-        raise BadInput(f"there are no tags at {source!r}; the tagger precomputed wants a file of JSON lines")
+    if not source:
+        raise BadInput("the tagger precomputed wants a file of JSON lines, none was named (tags=FILE)")
+    path = data_path(source)
     rows = [
         (number, line)
         for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1)
