@@ -7,6 +7,7 @@ would write it, one window at a time.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -180,7 +181,7 @@ def unit(x: np.ndarray) -> np.ndarray:
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
-# ------------------------------------------------------------------------------------------------ the seven analyses
+# ------------------------------------------------------------------------------------------------ the analyses
 
 
 def corpus_statistics(passes: Sequence[Pass]) -> Numbers:
@@ -268,13 +269,80 @@ def settle_depth(lens: Lens) -> Numbers:
         found[f"{name}_censored"] = np.mean(np.equal(depth, last))
         found[f"{name}_histogram"] = np.mean([[d == s for s in range(last + 1)] for d in depth], 0)
     found["flip_rate"] = 1 - np.mean(hits, 0)
-    kinds = np.zeros((len(top), last + 1, 3))
-    for k, (row, true) in enumerate(zip(top, lens.targets.tolist(), strict=True)):
-        for s, early in enumerate(row):
-            if early != row[-1]:
-                kinds[k, s, 0 if early == true else 2 if row[-1] == true else 1] = 1
-    found["flip_transition"] = kinds.mean(0)
     return found
+
+
+def buckets_of(ids: Sequence[Sequence[int]], edges: Sequence[int], special: int = 3) -> dict[int, int]:
+    """Token -> bucket of its rank by falling count, ties by id; tokens below `special` are not counted."""
+    seen = [t for row in ids for t in row if t >= special]
+    order = sorted(set(seen), key=lambda t: (-seen.count(t), t))
+    return {t: sum(rank > edge for edge in edges) for rank, t in enumerate(order, start=1)}
+
+
+def frequency_onset(lens: Lens, ids: Sequence[Sequence[int]], edges: Sequence[int]) -> Numbers:
+    """Share of positions whose top-1 is in each bucket, by state; tokens that the text lacks are in the last one."""
+    bucket, size = buckets_of(ids, edges), len(edges) + 1
+    share = np.zeros((len(lens.top1), size))
+    for state, row in enumerate(lens.top1.tolist()):
+        for token in row:
+            share[state, bucket.get(token, size - 1)] += 1 / len(row)
+    onset = [
+        next(s for s in range(len(share)) if share[s, k] >= share[-1, k] / 2 - 1e-12)
+        if share[-1, k]
+        else np.nan
+        for k in range(size)
+    ]
+    text = [bucket[t] for row in ids for t in row if t in bucket]
+    return {
+        "share": share,
+        "share_above_final": share - share[-1],
+        "onset": np.asarray(onset),
+        "corpus_share": np.asarray([text.count(k) / len(text) for k in range(size)]),
+        "blank_share": np.asarray(0.0),
+    }
+
+
+def decision_flips(lens: Lens, ids: Sequence[Sequence[int]], edges: Sequence[int]) -> Numbers:
+    """Flips by bucket of the early guess, their chance levels, and the split by who was right."""
+    top, true, size = lens.top1.T.tolist(), lens.targets.tolist(), len(edges) + 1
+    bucket = buckets_of(ids, edges)
+    place = [[bucket.get(t, size - 1) for t in row] for row in top]
+    first = min(bucket, key=lambda t: sum(t == other for row in ids for other in row) * -1000 + t)
+    depth, n = len(top[0]), len(top)
+    flip, chance = np.full((depth, size + 1), np.nan), np.full((depth, size + 1), np.nan)
+    moved, kinds = np.full((depth, size, size), np.nan), np.zeros((depth, 5))
+    for s in range(depth):
+        for k in range(size + 1):
+            rows = [i for i in range(n) if k in (size, place[i][s])]
+            if rows:
+                flip[s, k] = np.mean([top[i][s] != top[i][-1] for i in rows])
+                pairs = [top[i][s] != top[j][-1] for i in rows for j in range(n) if i != j]
+                chance[s, k] = np.mean(pairs)
+                if k < size:
+                    moved[s, k] = [np.mean([place[i][-1] == to for i in rows]) for to in range(size)]
+        for i in range(n):
+            kinds[s, kind_of(top[i][s], top[i][-1], true[i])] += 1 / n
+    hits = [[t == row[-1] for t in row] for row in top]
+    lost = [any(h[a] and not h[b] for b in range(depth) for a in range(b)) for h in hits]
+    return {
+        "flip_rate": flip,
+        "chance_flip_rate": chance,
+        "constant_flip_rate": np.mean([row[-1] != first for row in top]),
+        "bucket_transition": moved,
+        "outcome": kinds,
+        "changes": np.mean([sum(a != b for a, b in itertools.pairwise(row)) for row in top]),
+        "distinct_tokens": np.mean([len(set(row)) for row in top]),
+        "reentry_rate": np.mean(lost),
+    }
+
+
+def kind_of(early: int, final: int, true: int) -> int:
+    """0 wrong to right, 1 right to wrong, 2 wrong to another wrong, 3 the same wrong, 4 right throughout."""
+    if final == true:
+        return 4 if early == true else 0
+    if early == true:
+        return 1
+    return 3 if early == final else 2
 
 
 def residual_contribution(passes: Sequence[Pass]) -> Numbers:

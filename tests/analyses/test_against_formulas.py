@@ -12,6 +12,8 @@ import pytest
 import torch
 from formulas import Numbers, Plain
 
+from depthscope.analyses.decision_flips import DecisionFlips
+from depthscope.analyses.frequency_onset import FrequencyOnset
 from depthscope.analyses.head_patterns import HeadPatterns
 from depthscope.analyses.layer_skip import LayerSkip
 from depthscope.analyses.logit_lens import LogitLens
@@ -32,18 +34,20 @@ TEXTS = [
     f"{name}: {'the tide came in and took number ' * (1 + k % 3)}{k * k} of the {k + 3} boats away."
     for k, name in enumerate(["ada", "bo", "cyd", "dag", "eli", "fay", "gus", "hal", "ivo"])
 ]
-POSITIONS, QUERIES = 60, 5
+POSITIONS, QUERIES, EDGES = 60, 5, (3, 9)
 SKIP = LayerSkip(tokens=96, sublayer_tokens=48, documents=6)
 ANALYSES = [
     "corpus_statistics",
     LogitLens(positions=POSITIONS),
     SettleDepth(positions=POSITIONS),
+    FrequencyOnset(positions=POSITIONS, edges=EDGES),
+    DecisionFlips(positions=POSITIONS, edges=EDGES),
     "residual_contribution",
     SKIP,
     "representation_profile",
     HeadPatterns(every_query=QUERIES),
 ]
-CELLS = [(kind, name) for kind in KINDS for name in FIRST]
+CELLS = [(kind, name) for kind in KINDS for name in (*FIRST, "frequency_onset", "decision_flips")]
 
 
 def windows_of(run: Run) -> Windows:
@@ -56,7 +60,7 @@ def windows_of(run: Run) -> Windows:
 
 
 def expected_of(plain: Plain, run: Run, skip: LayerSkip, positions: int, every: int) -> dict[str, Numbers]:
-    """All seven analyses by formula, on what the run read."""
+    """All analyses by formula, on what the run read."""
     windows = windows_of(run)
     ids = [w.ids for w in windows.items]
     passes = [plain.run(row) for row in ids]
@@ -65,6 +69,8 @@ def expected_of(plain: Plain, run: Run, skip: LayerSkip, positions: int, every: 
         "corpus_statistics": formulas.corpus_statistics(passes),
         "logit_lens": formulas.logit_lens(lens),
         "settle_depth": formulas.settle_depth(lens),
+        "frequency_onset": formulas.frequency_onset(lens, ids, EDGES),
+        "decision_flips": formulas.decision_flips(lens, ids, EDGES),
         "residual_contribution": formulas.residual_contribution(passes),
         "layer_skip": skips_of(plain, windows, skip),
         "representation_profile": formulas.representation_profile(passes),
@@ -131,7 +137,8 @@ def test_every_measurement_of_a_trained_model_equals_its_formula(tmp_path: Path)
         HeadPatterns(every_query=16),
     ]
     run = audit(model, analyses, out=tmp_path / "run", tokens=512, window=64)
-    for name, numbers in expected_of(Plain(model.net, "llama"), run, skip, 24, 16).items():
+    expected = expected_of(Plain(model.net, "llama"), run, skip, 24, 16)
+    for name, numbers in ((name, expected[name]) for name in run):
         for key, value in numbers.items():
             found = run[name].findings.measurements[key].value
             np.testing.assert_allclose(found, value, rtol=1e-4, atol=1e-5, err_msg=f"{name}/{key}")

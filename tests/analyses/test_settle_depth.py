@@ -15,7 +15,6 @@ from depthscope.runtime.model import Model
 from depthscope.runtime.tiny import tiny
 
 EVERYWHERE = SettleDepth(positions=10**6)
-RIGHT_TO_WRONG, WRONG_TO_WRONG, WRONG_TO_RIGHT = range(3)
 
 
 def depths(model: Model, out: Path) -> dict[str, float]:
@@ -58,19 +57,6 @@ def test_a_right_guess_that_is_lost_and_regained_is_first_early_and_stable_late(
 def test_a_single_hit_is_first_but_not_persistent(tmp_path: Path) -> None:
     once = {0: the_answer(2.0), 1: a_mistake(5.0), 3: the_answer(20.0)}
     assert depths(planted(once), tmp_path) == {"first": 1, "persistent": 4, "stable": 4}
-
-
-def test_transitions_say_who_was_right(tmp_path: Path) -> None:
-    refined = look(planted({2: the_answer(10.0)}), EVERYWHERE, tmp_path / "a", rising())
-    kinds = value(refined, "flip_transition")
-    np.testing.assert_array_equal(kinds[:, WRONG_TO_RIGHT], [1, 1, 1, 0, 0, 0, 0])
-    np.testing.assert_array_equal(kinds[:, [RIGHT_TO_WRONG, WRONG_TO_WRONG]], 0)
-    spoiled = look(planted({1: the_answer(2.0), 4: a_mistake(10.0)}), EVERYWHERE, tmp_path / "b", rising())
-    kinds = value(spoiled, "flip_transition")
-    np.testing.assert_array_equal(kinds[:, WRONG_TO_WRONG], [1, 1, 0, 0, 0, 0, 0])
-    np.testing.assert_array_equal(kinds[:, RIGHT_TO_WRONG], [0, 0, 1, 1, 1, 0, 0])
-    np.testing.assert_array_equal(kinds[:, WRONG_TO_RIGHT], 0)
-    np.testing.assert_allclose(kinds.sum(1), value(spoiled, "flip_rate"))
 
 
 def test_a_mixture_of_two_depths_is_a_histogram_with_two_bars(tmp_path: Path) -> None:

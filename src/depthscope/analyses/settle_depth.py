@@ -6,12 +6,10 @@ Method: At hash-sampled positions the top-1 token of every state (logit lens) is
 top-1. first = the first state that shows it; stable = the first state from which it never leaves again;
 persistent = the first of two consecutive states that show it. All counted in states 0..L. *_censored is the
 share of positions that reach it only at the last state. flip_rate(s) = share of positions whose top-1 at
-state s is not the final one; flip_transition splits them by whether the early and the final prediction are
-the true next token.
+state s is not the final one; decision_flips splits them by frequency and by correctness.
 
 How to read: A stable depth late in the network says that predictions are revised until the end. The gap
-between first and stable is how often an early right guess is lost and regained. In flip_transition,
-wrong_to_right is refinement.
+between first and stable is how often an early guess is lost and regained.
 
 What misleads: This is the model's own head on the raw stream; a tuned lens settles earlier. Agreement of
 frequent tokens by chance counts as a first appearance. The mean of a skewed histogram is not a typical
@@ -32,7 +30,7 @@ from depthscope.anatomy.anatomy import Anatomy
 from depthscope.engine.measured import mean, median, part, states
 from depthscope.engine.needs import Facts, Needs
 from depthscope.engine.tally import PerDocument, Rows, Tally
-from depthscope.engine.view import Decoded, View
+from depthscope.engine.view import View
 from depthscope.errors import Refused
 from depthscope.measures.onset import first_onset, persistent_onset, stable_onset
 from depthscope.results.measurement import Measurement
@@ -41,7 +39,6 @@ from depthscope.runtime.head import Decode
 from depthscope.runtime.model import Batch, Model
 
 DEPTHS = ("first", "stable", "persistent")
-TRANSITIONS = ("right_to_wrong", "wrong_to_other_wrong", "wrong_to_right")
 
 
 @dataclass(frozen=True)
@@ -78,11 +75,8 @@ class SettleDepth:
             f"{n}_histogram": PerDocument.of(decoded.units, _one_hot(d, top.shape[1]))
             for n, d in depths.items()
         }
-        flips = {
-            "flip_rate": PerDocument.of(decoded.units, (top != top[:, -1:]).double().numpy()),
-            "flip_transition": PerDocument.of(decoded.units, _transitions(top, decoded)),
-        }
-        return Tally({**values, **shares, **flips, "rows": rows})
+        flips = PerDocument.of(decoded.units, (top != top[:, -1:]).double().numpy())
+        return Tally({**values, **shares, "flip_rate": flips, "rows": rows})
 
     def conclude(self, total: Tally, facts: Facts) -> Findings:
         """Means, medians, censored shares, histograms and flips."""
@@ -95,11 +89,6 @@ class SettleDepth:
                 part(total, "flip_rate", PerDocument), "flip_rate", states(facts), "probability", facts, note
             )
         )
-        axes = {**states(facts), "transition": np.asarray(TRANSITIONS)}
-        missing = "" if facts.causal else "the model is no causal language model: there is no true next token"
-        flips = part(total, "flip_transition", PerDocument)
-        note = "share of positions; right means equal to the true next token"
-        found.append(mean(flips, "flip_transition", axes, "probability", facts, note, missing))
         return Findings({m.name: m for m in found})
 
 
@@ -111,17 +100,6 @@ def _depths(top: torch.Tensor) -> dict[str, np.ndarray]:
 
 def _one_hot(depth: np.ndarray, n_states: int) -> np.ndarray:
     return (depth[:, None] == np.arange(n_states)).astype(np.float64)
-
-
-def _transitions(top: torch.Tensor, decoded: Decoded) -> np.ndarray:
-    """[item, state, transition], NaN where there is no true next token."""
-    right = top == decoded.targets.cpu()[:, None]
-    flipped, right_at_end = top != top[:, -1:], right[:, -1:]
-    kinds = torch.stack(
-        [flipped & right, flipped & ~right & ~right_at_end, flipped & ~right & right_at_end], -1
-    ).double()
-    kinds[~decoded.has_target.cpu()] = torch.nan
-    return kinds.numpy()
 
 
 def _depth(total: Tally, name: str, facts: Facts) -> list[Measurement]:

@@ -25,7 +25,7 @@ PARAGRAPH = 200
 SHORTEST = 17
 """Characters of a prefix at least."""
 LONGEST = 1024
-"""Tokens of a prefix at most; longer ones are not drawn."""
+"""Tokens of a prefix at most; longer ones, or longer than the model has positions, are left out."""
 _TRIES = 20
 _SALT = 0x5EED_0F_93EF
 
@@ -61,10 +61,11 @@ class Prefixes:
                 f"{where} has no paragraph of more than {PARAGRAPH} characters without a line break; give running text"
             )
         before, _, words = edges(model.tokenizer, "auto", str(getattr(model.config, "model_type", "")))
+        longest = min(LONGEST, getattr(model.config, "max_position_embeddings", None) or LONGEST)
         items: list[Window] = []
         for document, text in _drawn(paragraphs, self.prompts, seed):
             ids = (*before, *model.tokenizer.encode(text, add_special_tokens=False))
-            if len(ids) <= LONGEST:
+            if len(ids) <= longest:
                 items.append(Window(len(items), document, ids, (len(ids) - 1,)))
         return Windows(tuple(items), f"{len(items)} random prefixes of {where}", words, 0)
 
