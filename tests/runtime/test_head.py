@@ -63,7 +63,7 @@ def material() -> tuple[Tensor, Tensor]:
 
 def same(found: Tensor | None, expected: Tensor) -> None:
     assert found is not None
-    torch.testing.assert_close(found, expected.to(found.dtype), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found, expected.to(found.dtype), rtol=1e-12, atol=1e-11)
 
 
 @pytest.mark.parametrize("chunk", CHUNKS)
@@ -205,14 +205,13 @@ def test_no_logits_of_all_states_positions_and_tokens_ever_exist(monkeypatch: py
     head.budget, head.chunk = 8 * VOCAB * 8 * 2, 100
     monkeypatch.setattr(decoding, "_ROWS", 16)
     seen: list[int] = []
-    product = nn.functional.linear
+    product = torch.mm
 
-    def counting(*args: Tensor) -> Tensor:
-        found = product(*args)
-        seen.append(found.numel())
-        return found
+    def counting(*args: Tensor, out: Tensor) -> Tensor:
+        seen.append(out.numel())
+        return product(*args, out=out)
 
-    monkeypatch.setattr(nn.functional, "linear", counting)
+    monkeypatch.setattr(torch, "mm", counting)
     head.decode(states, states[-1], replace(EVERYTHING, target=False, target_rank=False))
     assert max(seen) <= 16 * 100
     assert sum(seen) >= STATES * 64 * VOCAB

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from depthscope.runtime.head import GROUP, Decode, Head, Trace
+from depthscope.runtime.head import Decode, Head, Trace
+from depthscope.runtime.ranking import above, ordered, top
 
 _ROWS = 768
 """Rows of one matrix product: with 4,096 columns the fastest of six sizes tried on two threads."""
@@ -36,23 +37,25 @@ class Reference:
     @classmethod
     def of(cls, head: Head, final: Tensor) -> Reference:
         """Logits, probabilities p, and c = pᵀ W_U: with it KL(p || q) needs no [position, vocab] product a state."""
-        logits = torch.cat([_logits(head, head.normalised(final), a, b) for a, b in head.chunks()], dim=-1)
+        u = head.normalised(final)
+        logits = u.new_empty(u.shape[0], head.d_vocab)
+        for a, b in head.chunks():
+            _logits(head, u, a, b, logits[:, a:b])
         lse = torch.logsumexp(logits, dim=-1)
-        p = torch.exp(logits - lse[:, None])
-        entropy = lse - (p * logits).sum(-1)
+        p = torch.softmax(logits, dim=-1)
+        entropy = lse - torch.linalg.vecdot(p, logits)
         mixed = mixed_bias = None
         if head.anatomy.logit_cap is None:
-            mixed, mixed_bias = cls._mix(head, p)
+            mixed, mixed_bias = cls._mix(head, p, u)
         return cls(logits, p, lse, entropy, logits.argmax(-1), mixed, mixed_bias)
 
     @staticmethod
-    def _mix(head: Head, p: Tensor) -> tuple[Tensor, Tensor | None]:
-        mixed = torch.zeros(p.shape[0], 0)
+    def _mix(head: Head, p: Tensor, u: Tensor) -> tuple[Tensor, Tensor | None]:
+        mixed = torch.zeros_like(u)
         bias_part: Tensor | None = None
         for a, b in head.chunks():
             weight, bias = head.piece(a, b)
-            part = p[:, a:b] @ weight
-            mixed = part if mixed.shape[1] == 0 else mixed.add_(part)
+            mixed.addmm_(p[:, a:b], weight)
             if bias is not None:
                 term = p[:, a:b] @ bias
                 bias_part = term if bias_part is None else bias_part + term
@@ -74,18 +77,19 @@ def _decode_states(head: Head, states: Tensor, ref: Reference, wanted: Decode, a
     n_states = states.shape[0]
     u = head.normalised(states).flatten(0, 1)
     running = _Running(head, u, n_states, ref, wanted, asked)
-    buffer = torch.empty(0, device=u.device)
+    block = u.new_empty(2, u.shape[0], head.chunk)
     for start, stop in head.chunks():
-        logits = _logits(head, u, start, stop)
-        if buffer.shape != logits.shape:
-            buffer = torch.empty_like(logits)
-        running.take(logits, start, buffer)
+        if stop - start < head.chunk:
+            block = u.new_empty(2, u.shape[0], stop - start)
+        running.take(_logits(head, u, start, stop, block[0]), start, block[1])
     return running.trace()
 
 
-def _logits(head: Head, u: Tensor, start: int, stop: int) -> Tensor:
+def _logits(head: Head, u: Tensor, start: int, stop: int, out: Tensor) -> Tensor:
+    """Logits of some columns, written into `out`: memory that is used again costs no new pages."""
     weight, bias = head.piece(start, stop)
-    return head.finish(nn.functional.linear(u, weight, bias))
+    torch.mm(u, weight.T, out=out)
+    return head.finish(out if bias is None else out.add_(bias))
 
 
 class _Running:
@@ -98,8 +102,7 @@ class _Running:
         self.scale = head.anatomy.logit_scale
         rows = u.shape[0]
         zeros = u.new_zeros(rows)
-        self.maximum = u.new_full((rows,), float("-inf"))
-        self.total = zeros.clone()
+        self.logsumexp = u.new_full((rows,), float("-inf"))
         self.weighted = zeros.clone() if wanted.entropy or wanted.reverse_kl else None
         self.against = zeros.clone() if wanted.reverse_kl else None
         self.dotted = zeros.clone() if wanted.kl and ref.mixed is None else None
@@ -115,15 +118,15 @@ class _Running:
         self.final_above, self.target_above = zeros.clone(), zeros.clone()
         self.candidates = _Candidates.of(head, u, n_states, asked.candidates) if wanted.candidates else None
         self.groups = [torch.tensor(sorted(set(g)), dtype=torch.long, device=u.device) for g in wanted.groups]
-        self.group_total = u.new_zeros(rows, len(self.groups))
+        self.group_mass = u.new_zeros(rows, len(self.groups))
 
     def take(self, z: Tensor, start: int, buffer: Tensor) -> None:
         """Add one chunk of logits [row, chunk]; `buffer` has its shape."""
         peak = self._take_top(z, start) if self.wanted.top_k else z.amax(-1)
         if self.final_logit is not None:
-            self.final_above += _above(z, self.final_logit, self.finals, start, buffer)
+            self.final_above += above(z, self.final_logit, self.finals, start, buffer)
         if self.target_logit is not None and self.wanted.target_rank and self.targets is not None:
-            self.target_above += _above(z, self.target_logit, self.targets, start, buffer)
+            self.target_above += above(z, self.target_logit, self.targets, start, buffer)
         if self.candidates is not None:
             self.candidates.count(z, start, buffer)
         if self.dotted is not None:
@@ -131,18 +134,20 @@ class _Running:
         self._take_sums(z, peak, start, buffer)
 
     def _take_sums(self, z: Tensor, peak: Tensor, start: int, buffer: Tensor) -> None:
-        maximum = torch.maximum(self.maximum, peak)
-        shrink = torch.exp(self.maximum - maximum)
-        e = torch.sub(z, maximum[:, None], out=buffer).exp_()
-        self.total.mul_(shrink).add_(e.sum(-1))
+        """Fold in the chunk's own softmax p: means under p, weighted with the chunk's share of the probability."""
+        p = torch.softmax(z, dim=-1, out=buffer)
+        chunk = peak - p.amax(-1).log()
+        together = torch.logaddexp(self.logsumexp, chunk)
+        kept, share = torch.exp(self.logsumexp - together), torch.exp(chunk - together)
         if self.weighted is not None:
-            self.weighted.mul_(shrink).add_(torch.linalg.vecdot(e, z))
+            self.weighted.mul_(kept).addcmul_(torch.linalg.vecdot(p, z), share)
         if self.against is not None:
-            self.against.mul_(shrink).add_(self._paired(e, self.ref.logits[:, start : start + z.shape[1]]))
-        self.maximum = maximum
+            reference = self.ref.logits[:, start : start + z.shape[1]]
+            self.against.mul_(kept).addcmul_(self._paired(p, reference), share)
         for k, group in enumerate(self.groups):
             inside = group[(group >= start) & (group < start + z.shape[1])] - start
-            self.group_total[:, k].mul_(shrink).add_(e[:, inside].sum(-1))
+            self.group_mass[:, k].mul_(kept).addcmul_(p[:, inside].sum(-1), share)
+        self.logsumexp = together
 
     def _paired(self, rows: Tensor, reference: Tensor) -> Tensor:
         """Row-wise products with the reference of the row's position."""
@@ -150,19 +155,19 @@ class _Running:
 
     def _take_top(self, z: Tensor, start: int) -> Tensor:
         """Merge this chunk's k best into the running ones; returns the chunk's maximum a row."""
-        logits, ids = _top(z, self.wanted.top_k)
+        logits, ids = top(z, self.wanted.top_k)
         peak = logits.amax(-1)
         logits = torch.cat([self.top_logits, logits], dim=-1)
         ids = torch.cat([self.top_ids, ids + start], dim=-1)
-        logits, ids = _ordered(logits, ids)
+        logits, ids = ordered(logits, ids)
         self.top_logits, self.top_ids = logits[:, : self.wanted.top_k], ids[:, : self.wanted.top_k]
         return peak
 
     def trace(self) -> Trace:
         """The finished reductions, [state, position]."""
-        lse = self.maximum + self.total.log()
+        lse = self.logsumexp
         shape = (self.n_states, len(self.ref.top1))
-        mean_logit = None if self.weighted is None else self.weighted / self.total
+        mean_logit = self.weighted
         ids, logits = (self.top_ids, self.top_logits) if self.wanted.top_k else (None, None)
         found = self.candidates
         return Trace(
@@ -183,7 +188,7 @@ class _Running:
             final_top1=self.ref.top1,
             candidate_log_prob=None if found is None else (found.logit - lse[:, None]).reshape(*shape, -1),
             candidate_rank=None if found is None else 1 + found.above.long().reshape(*shape, -1),
-            group_mass=(self.group_total / self.total[:, None]).reshape(*shape, -1) if self.groups else None,
+            group_mass=self.group_mass.reshape(*shape, -1) if self.groups else None,
         )
 
     def _kl(self, lse: Tensor) -> Tensor | None:
@@ -205,7 +210,7 @@ class _Running:
         if self.against is None or mean_logit is None:
             return None
         final = self.ref.logsumexp.repeat(self.n_states)
-        return (mean_logit - lse - self.against / self.total + final).clamp_min_(0.0)
+        return (mean_logit - lse - self.against + final).clamp_min_(0.0)
 
 
 @dataclass
@@ -227,7 +232,7 @@ class _Candidates:
     def count(self, z: Tensor, start: int, buffer: Tensor) -> None:
         """Add what one chunk holds above each candidate."""
         for k in range(self.ids.shape[1]):
-            self.above[:, k] += _above(z, self.logit[:, k], self.ids[:, k], start, buffer)
+            self.above[:, k] += above(z, self.logit[:, k], self.ids[:, k], start, buffer)
 
 
 def _square(shape: tuple[int, int], values: Tensor | None) -> Tensor | None:
@@ -239,49 +244,3 @@ def _gathered(head: Head, u: Tensor, ids: Tensor) -> Tensor:
     rows = weight[ids].to(head.precision)
     logit = torch.linalg.vecdot(u, rows)
     return head.finish(logit if bias is None else logit + bias[ids].to(head.precision))
-
-
-def _above(z: Tensor, logit: Tensor, ids: Tensor, start: int, buffer: Tensor) -> Tensor:
-    """How many of the chunk exceed a logit, its own id left out by index (a gathered logit rounds differently)."""
-    count = torch.gt(z, logit[:, None], out=buffer).sum(-1)
-    place = ids - start
-    inside = (place >= 0) & (place < z.shape[1])
-    own = z.gather(-1, place.clamp(0, z.shape[1] - 1)[:, None])[:, 0] > logit
-    return count - (inside & own).to(count.dtype)
-
-
-def _top(z: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each row and their ids; of equal ones those with the lowest ids."""
-    width = z.shape[1]
-    values, ids = _largest(z, min(k + 1, width))
-    if width <= k:
-        return values, ids
-    # topk picks any of equal values: rows where the one left out equals the last one kept are sorted in full
-    tied = (values[:, k - 1] == values[:, k]).nonzero()[:, 0]
-    values, ids = values[:, :k], ids[:, :k]
-    if len(tied):
-        order = torch.argsort(z[tied], dim=-1, descending=True, stable=True)[:, :k]
-        ids = ids.index_copy(0, tied, order)
-    return values, ids
-
-
-def _largest(z: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each row, falling, through group maxima: the k best groups hold the k best values."""
-    rows, width = z.shape
-    if width % GROUP or width // GROUP <= k:
-        found = torch.topk(z, k, dim=-1)
-        return found.values, found.indices
-    grouped = z.view(rows, width // GROUP, GROUP)
-    groups = torch.topk(grouped.amax(-1), k, dim=-1, sorted=False).indices
-    values = grouped.gather(1, groups[:, :, None].expand(-1, -1, GROUP)).reshape(rows, k * GROUP)
-    found = torch.topk(values, k, dim=-1)
-    ids = groups.gather(-1, found.indices // GROUP) * GROUP + found.indices % GROUP
-    return found.values, ids
-
-
-def _ordered(logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """By falling logit, ties by rising id."""
-    by_id = torch.argsort(ids, dim=-1)
-    logits, ids = logits.gather(-1, by_id), ids.gather(-1, by_id)
-    order = torch.argsort(logits, dim=-1, descending=True, stable=True)
-    return logits.gather(-1, order), ids.gather(-1, order)

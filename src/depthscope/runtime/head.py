@@ -20,7 +20,6 @@ from depthscope.errors import BadInput, Refused
 BUDGET = 256 * 2**20
 """Bytes of logits held at one time, beyond the model."""
 CHUNK = 4096
-GROUP = 64
 
 
 @dataclass(frozen=True)
@@ -157,10 +156,25 @@ class Head:
             yield start, min(start + self.chunk, self.d_vocab)
 
     @torch.no_grad()
-    def logits(self, state: Float[Tensor, "... d_model"]) -> Float[Tensor, "... vocab"]:
-        """Full logits; for a few positions only."""
-        weight, bias = self.piece(0, self.d_vocab)
-        return self.finish(nn.functional.linear(self.normalised(state), weight, bias))
+    def logits(
+        self, state: Float[Tensor, "... d_model"], ids: Int[Tensor, " id"] | None = None
+    ) -> Float[Tensor, "... column"]:
+        """Logits of some ids, or of all; for a few positions or a few ids only."""
+        weight, bias = self.unembedding()
+        columns = slice(0, self.d_vocab) if ids is None else ids
+        some = None if bias is None else bias[columns].to(self.precision)
+        return self.finish(
+            nn.functional.linear(self.normalised(state), weight[columns].to(self.precision), some)
+        )
+
+    @torch.no_grad()
+    def logit_of(
+        self, state: Float[Tensor, "*state position d_model"], ids: Int[Tensor, " position"]
+    ) -> Float[Tensor, "*state position"]:
+        """The logit of one id at each position."""
+        weight, bias = self.unembedding()
+        logit = torch.linalg.vecdot(self.normalised(state), weight[ids].to(self.precision))
+        return self.finish(logit if bias is None else logit + bias[ids].to(self.precision))
 
     @torch.no_grad()
     def decode(
