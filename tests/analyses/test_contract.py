@@ -94,6 +94,17 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
         "onset_by_position": (("word_class", "position"), "1"),
         "onset_by_probability": (("word_class", "bucket"), "1"),
     },
+    "early_exit": {
+        **dict.fromkeys(("agreement", "accuracy"), (("policy", "every", "target"), "probability")),
+        **dict.fromkeys(
+            ("gross_saving", "net_saving", "exit_state", "threshold"), (("policy", "every", "target"), "1")
+        ),
+        "cross_entropy": (("policy", "every", "target"), "nats"),
+        **dict.fromkeys(("oracle_gross_saving", "oracle_net_saving"), (("policy", "every"), "1")),
+        "full_accuracy": ((), "probability"),
+        "full_cross_entropy": ((), "nats"),
+        "check_cost": ((), "1"),
+    },
     "residual_contribution": {
         f"{writer}_{kind}": (("layer",), "1")
         for writer in ("attention", "mlp", "block")
@@ -136,11 +147,15 @@ PARAMETERS = {
     "decision_flips": {"positions": 64},
     "pos_depth": {"positions": 64, "kept": "all", "ranks": (1, 10)},
     "fact_depth": {"facts": 6},
+    "early_exit": {"positions": 64, "targets": (90, 95), "every": (1, 2)},
     "head_patterns": {"every_query": 4},
 }
+UNTRUE = ("accuracy", "full_accuracy", "full_cross_entropy")
+"""Measurements against the true next token, which only causal models have."""
 BY_DATA = {
     ("frequency_onset", "onset"),
     *(("decision_flips", name) for name in ("flip_rate", "chance_flip_rate", "bucket_transition")),
+    ("early_exit", "threshold"),
     *(("pos_depth", name) for name in MEASUREMENTS["pos_depth"]),
     *(("fact_depth", name) for name in MEASUREMENTS["fact_depth"]),
 }
@@ -159,7 +174,7 @@ def missing_cells(analysis: str, name: str, anatomy: Anatomy) -> np.ndarray | bo
     """Where a measurement has no value by the nature of the model."""
     causal, post_norm = anatomy.family.causal, anatomy.family.post_norm
     layers = anatomy.layers
-    if name in ("cross_entropy", "outcome", "loss_increase") and not causal:
+    if name in ("cross_entropy", "outcome", "loss_increase", *UNTRUE) and not causal:
         return True
     if name in ("output_kl", "loss_increase"):
         return np.array([[not x.mixers(), False, x.mlp is None] for x in layers])
