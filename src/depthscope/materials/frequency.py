@@ -157,7 +157,7 @@ class FrequencyTable:
             BadInput: when the file is no frequency table. StoreError: when it cannot be read.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
                 header, counts = json.loads(str(stored["header"])), stored["counts"]
             return cls(counts.astype(np.int64), header["tokenizer"], header["corpus"], header["date"])
         except OSError as error:

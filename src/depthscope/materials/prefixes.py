@@ -35,7 +35,8 @@ class Prefixes:
     """Random prefixes of a text, one marked position each.
 
     Args:
-        source: as for the run's text; "" for the packaged sample. prompts: how many to draw, all different.
+        source: as for the run's text; "" for the packaged sample. prompts: how many to draw, all different;
+            fewer where the text has no more.
     """
 
     source: str = ""
@@ -54,7 +55,8 @@ class Prefixes:
         """
         if self.prompts < 1:
             raise BadInput(f"{self.prompts} prompts leave nothing to read; give 1 or more")
-        where, documents = read(str(data_path(self.source)) if self.source else None)
+        local = bool(self.source) and not self.source.startswith("hub:")
+        where, documents = read(data_path(self.source) if local else self.source or None)
         paragraphs = [(d.name, found) for d in documents if (found := _paragraphs(d))]
         if not paragraphs:
             raise EmptyMaterial(
@@ -63,10 +65,12 @@ class Prefixes:
         before, _, words = edges(model.tokenizer, "auto", str(getattr(model.config, "model_type", "")))
         longest = min(LONGEST, getattr(model.config, "max_position_embeddings", None) or LONGEST)
         items: list[Window] = []
-        for document, text in _drawn(paragraphs, self.prompts, seed):
+        for document, text in _drawn(paragraphs, _TRIES * self.prompts, seed):
             ids = (*before, *model.tokenizer.encode(text, add_special_tokens=False))
             if len(ids) <= longest:
                 items.append(Window(len(items), document, ids, (len(ids) - 1,)))
+            if len(items) == self.prompts:
+                break
         return Windows(tuple(items), f"{len(items)} random prefixes of {where}", words, 0)
 
 
@@ -76,13 +80,11 @@ def _paragraphs(document: Document) -> list[str]:
     return [part for part in parts if len(part) > PARAGRAPH and "\n" not in part]
 
 
-def _drawn(
-    articles: Sequence[tuple[str, Sequence[str]]], prompts: int, seed: int
-) -> Iterator[tuple[str, str]]:
-    """(article, prefix), all different; fewer than asked for where a text has no more."""
+def _drawn(articles: Sequence[tuple[str, Sequence[str]]], tries: int, seed: int) -> Iterator[tuple[str, str]]:
+    """(article, prefix), all different; fewer than tries, since some give what was there before."""
     rng = np.random.default_rng([seed, _SALT])
     seen: set[str] = set()
-    for _ in range(_TRIES * prompts):
+    for _ in range(tries):
         name, paragraphs = articles[int(rng.integers(len(articles)))]
         paragraph = paragraphs[int(rng.integers(len(paragraphs)))]
         ends = [m.end() for m in re.finditer(r"\S+", paragraph) if SHORTEST <= m.end() < len(paragraph)]
@@ -90,5 +92,3 @@ def _drawn(
         if prefix and prefix not in seen:
             seen.add(prefix)
             yield name, prefix
-        if len(seen) == prompts:
-            return
