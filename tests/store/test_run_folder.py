@@ -140,3 +140,16 @@ def test_parts_have_a_folder_of_their_own(tmp_path: Path):
     with RunFolder.create(tmp_path, {}) as folder:
         assert folder.parts("wave1") == tmp_path / "parts" / "wave1"
         assert folder.parts("wave1").is_dir()
+
+
+def test_a_new_result_leaves_no_table_of_the_one_it_replaces(tmp_path: Path):
+    path = tmp_path / "run"
+    wider = result()
+    wider.findings.measurements["more"] = wider["kl"]  # pyright: ignore[reportIndexIssue]
+    wider.findings.examples["other"] = wider.findings.examples["strips"]  # pyright: ignore[reportIndexIssue]
+    with RunFolder.create(path, {"model": {"name": "m"}, "analyses": {"lens": {}}}) as folder:
+        folder.write_result(wider)
+        assert {p.stem for p in (path / "measurements/lens").iterdir()} == {"kl", "more"}
+        folder.write_result(result())
+    assert {p.stem for p in (path / "measurements/lens").iterdir()} == {"kl"}
+    assert {p.stem for p in (path / "examples/lens").iterdir()} == {"strips"}

@@ -60,6 +60,7 @@ class Session:
         fresh = {n: parameters(a) for n, a in asked.analyses.items() if n not in kept}
         self.manifest: dict[str, Any] = {
             **described(self.model, self.sources[None], self.seed, stored.get("data", {}).get("sample", {})),
+            "workers": self.workers,
             "lenses": [lens.name for lens in self.lenses],
             "materials": stored.get("materials", {}),
             "verification": verdicts,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -95,6 +95,8 @@ class RunFolder:
         for name, table in found.examples.items():
             write_table(self.path / "examples" / result.analysis / f"{name}.parquet", table)
         write_json(self.path / "results" / f"{result.analysis}.json", _described(result))
+        _remove_others(self.path / "measurements" / result.analysis, found.measurements)
+        _remove_others(self.path / "examples" / result.analysis, found.examples)
 
     def write_inputs(
         self, name: str, windows: Sequence[int], documents: Sequence[str], ids: Sequence[Sequence[int]]
@@ -122,6 +124,14 @@ class RunFolder:
             raise StoreError(
                 f"{self.path} is not empty and not a run, it holds {named}. Choose another --out."
             )
+
+
+def _remove_others(folder: Path, kept: Iterable[str]) -> None:
+    """Delete the tables of an earlier result of the analysis that the new one does not have."""
+    names = {f"{name}.parquet" for name in kept}
+    for path in folder.glob("*.parquet"):
+        if path.name not in names:
+            path.unlink()
 
 
 def _hold(path: Path) -> RunFolder:
