@@ -7,8 +7,8 @@ Method: Each layer (block), mixer (attention) and MLP is skipped in turn; all la
 = mean KL(clean || skipped) of the output, loss_increase = mean rise of the cross-entropy of the true next
 token, both in nats; effect_on_later = sum over positions of |change of a later layer's block write| over
 the sum of |clean write|. Position 0 and massive positions keep their clean stream and are not measured. All
-skips run in one float32 sweep in which rows join as depth grows. noise_floor is the clean pass against
-itself in another batch shape; means below three times it are shown as 0.
+skips run in one float32 sweep in which rows join as depth grows. noise_floor is the clean stream riding along in its
+batches, against itself; means below three times it are shown as 0.
 
 How to read: High bars are layers that the output needs. A row of the map shows who listens to the skipped
 layer. Layers with little loss are candidates for pruning, not proof: loss is not generation.

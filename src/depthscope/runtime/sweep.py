@@ -23,6 +23,8 @@ from depthscope.runtime.replay import call_block
 from depthscope.runtime.run import Seen
 from depthscope.runtime.wiring import taps
 
+CLEAN = -1
+"""The place of the clean stream, which rides along: what it gains against itself is the noise floor."""
 BUDGET = 512 * 2**20
 """Bytes that one block call of the sweep may take beyond the model, by an estimate of its widest tensors."""
 
@@ -72,8 +74,9 @@ class Effects:
         changed: sum of the norms of the change of each layer's block write, [variant layer row]; 0 before the variant.
         clean: sum of the norms of the clean block writes, [layer row].
         positions: measured positions a row; targets: those with a next token.
-        floor_kl, floor_loss: mean output KL and mean absolute loss difference of the clean pass against itself in
-            another shape: the noise floor, nats. floor_changed: the same for each layer's write, relative, [layer].
+        floor_kl, floor_loss: mean output KL and mean absolute loss difference of the clean pass against itself riding
+            in the batches of the sweep: the noise floor, nats. floor_changed: the same for each layer's write,
+            relative, [layer].
     """
 
     names: tuple[str, ...]
@@ -121,12 +124,16 @@ class _Stairs:
         self.states = [seen[site] for site in seen.model.anatomy.states()]
         self.streams: dict[int, Tensor] = {}
         rows, depth = seen.batch.rows, seen.model.anatomy.n_layers
+        self.first = min((v.start() for v in variants), default=depth)
+        self.drift = torch.zeros(depth, rows, dtype=torch.float64)
         self.changed = torch.zeros(len(variants), depth, rows, dtype=torch.float64)
         self.clean = torch.zeros(depth, rows, dtype=torch.float64)
 
     def climb(self, layer: int) -> None:
         """Run one layer for all joined rows, then let whole-layer skips of this layer join."""
         before, after = self.states[layer], self.states[layer + 1]
+        if layer == self.first:
+            self.streams[CLEAN] = before
         starting = [k for k, v in enumerate(self.variants) if v.start() == layer]
         jumping = [k for k in starting if self.variants[k].skips_only_block()]
         for k in set(starting) - set(jumping):
@@ -141,7 +148,7 @@ class _Stairs:
 
     def _run(self, layer: int, group: list[int], write: Tensor) -> None:
         stacked = torch.cat([self.streams[k] for k in group])
-        edits = [e for k in group for e in self._placed(k, layer, group)]
+        edits = [e for k in group if k != CLEAN for e in self._placed(k, layer, group)]
         with torch.no_grad(), hooked(taps(self.seen.model.anatomy, (), edits, {}, self.seen.batch.length)):
             out = call_block(self.seen, layer, stacked)
         rows = self.seen.batch.rows
@@ -149,7 +156,7 @@ class _Stairs:
         norms = _norms(change)
         for place, k in enumerate(group):
             self.streams[k] = out[place * rows : (place + 1) * rows]
-            self.changed[k, layer] = self._summed(norms[place])
+            (self.drift if k == CLEAN else self.changed[k])[layer] = self._summed(norms[place])
 
     def _placed(self, variant: int, layer: int, group: list[int]) -> list[Edit]:
         """The variant's edits of this layer, acting on its own rows of the stacked batch only."""
@@ -182,49 +189,40 @@ class _Stairs:
         targets, has_target = next_ids(self.seen, index)
         want = Decode(kl=True, target=True)
         head = self.seen.model.head
-        ends = torch.stack(
-            [final, *(self.streams[k][index[:, 0], index[:, 1]] for k in range(len(self.variants)))]
-        )
+        riding = self.streams.get(CLEAN, self.states[-1])
+        streams = [riding, *(self.streams[k] for k in range(len(self.variants)))]
+        ends = torch.stack([final, *(stream[index[:, 0], index[:, 1]] for stream in streams)])
         found = head.decode(ends, final, want, targets)
-        kl = self._by_row(_there(found.kl)[1:], index)
+        kl = self._by_row(_there(found.kl)[2:], index)
         loss = _there(found.cross_entropy)
-        rise = self._by_row((loss[1:] - loss[:1]) * has_target, index)
+        rise = self._by_row((loss[2:] - loss[:1]) * has_target, index)
         rows = torch.arange(self.seen.batch.rows)
         counted = index[:, 0].cpu()[None] == rows[:, None]
         return Effects(
-            tuple(v.name for v in self.variants), kl, rise, self.changed, self.clean,
-            counted.sum(-1), (counted & has_target.cpu()).sum(-1), *self._floor(index, targets, loss[0]),
-        )  # fmt: skip
+            names=tuple(v.name for v in self.variants),
+            output_kl=kl,
+            loss_increase=rise,
+            changed=self.changed,
+            clean=self.clean,
+            positions=counted.sum(-1),
+            targets=(counted & has_target.cpu()).sum(-1),
+            floor_kl=_mean(_there(found.kl)[1]),
+            floor_loss=_mean((loss[1] - loss[0]).abs()),
+            floor_changed=self.drift.sum(-1) / self.clean.sum(-1).clamp_min(1e-30),
+        )
 
     def _by_row(self, values: Float[Tensor, "variant item"], index: Tensor) -> Tensor:
         """Sums over the items of each row, [variant row], float64."""
         total = torch.zeros(values.shape[0], self.seen.batch.rows, dtype=torch.float64)
         return total.index_add_(1, index[:, 0].cpu(), values.double().cpu())
 
-    def _floor(self, index: Tensor, targets: Tensor, clean: Tensor) -> tuple[float, float, Tensor]:
-        """The clean pass against itself, replayed from layer 0 with twice the rows: output KL, loss, writes."""
-        rows, stream = self.seen.batch.rows, torch.cat([self.states[0], self.states[0]])
-        changed = torch.zeros(len(self.clean), dtype=torch.float64)
-        for layer in range(self.seen.model.anatomy.n_layers):
-            with torch.no_grad():
-                out = call_block(self.seen, layer, stream)
-            drift = (out - stream)[:rows] - (self.states[layer + 1] - self.states[layer])
-            changed[layer] = self._summed(_norms(drift)).sum()
-            stream = out
-        final = self.states[-1][index[:, 0], index[:, 1]]
-        again = stream[:rows][index[:, 0], index[:, 1]]
-        found = self.seen.model.head.decode(again[None], final, Decode(kl=True, target=True), targets)
-        loss = (_there(found.cross_entropy)[0] - clean).abs()
-        relative = changed / self.clean.sum(-1).clamp_min(1e-30)
-        return _mean(found.kl), _mean(loss), relative
-
 
 def _norms(vectors: Float[Tensor, "*items d_model"]) -> Float[Tensor, "*items"]:
     return torch.linalg.vector_norm(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=-1)
 
 
-def _mean(values: Tensor | None) -> float:
-    return float(_there(values).double().mean()) if _there(values).numel() else 0.0
+def _mean(values: Tensor) -> float:
+    return float(values.double().mean()) if values.numel() else 0.0
 
 
 def _there(values: Tensor | None) -> Tensor:
