@@ -210,10 +210,11 @@ def corpus_statistics(passes: Sequence[Pass]) -> Numbers:
 
 @dataclass
 class Lens:
-    """Decoded states at the sampled positions: log-probabilities [state item vocab], true next ids [item]."""
+    """Decoded states at the sampled positions: log-probabilities [state item vocab], next and current ids [item]."""
 
     log_p: Tensor
     targets: Tensor
+    current: Tensor
 
     @property
     def top1(self) -> Tensor:
@@ -222,15 +223,23 @@ class Lens:
 
 
 def lens_of(
-    plain: Plain, passes: Sequence[Pass], ids: Sequence[Sequence[int]], at: Mapping[int, np.ndarray]
+    plain: Plain,
+    passes: Sequence[Pass],
+    ids: Sequence[Sequence[int]],
+    at: Mapping[int, np.ndarray],
+    maps: tuple[Tensor, Tensor] | None = None,
 ) -> Lens:
-    """Everything decoded at once, which only a tiny model allows."""
-    logits, targets = [], []
+    """Everything decoded at once, which only a tiny model allows; `maps` are A [layer d d] and b [layer d]."""
+    logits, targets, current = [], [], []
     for window, positions in at.items():
-        states = torch.stack([s[positions] for s in passes[window].states])
-        logits.append(plain.logits(states).double())
+        states = [s[positions] for s in passes[window].states]
+        if maps is not None:
+            pairs = zip(states[:-1], maps[0].to(states[0]), maps[1].to(states[0]), strict=True)
+            states = [*(h + h @ a.T + b for h, a, b in pairs), states[-1]]
+        logits.append(plain.logits(torch.stack(states)).double())
         targets.append(torch.tensor([ids[window][p + 1] for p in positions]))
-    return Lens(torch.log_softmax(torch.cat(logits, 1), -1), torch.cat(targets))
+        current.append(torch.tensor([ids[window][p] for p in positions]))
+    return Lens(torch.log_softmax(torch.cat(logits, 1), -1), torch.cat(targets), torch.cat(current))
 
 
 def logit_lens(lens: Lens) -> Numbers:
@@ -243,14 +252,94 @@ def logit_lens(lens: Lens) -> Numbers:
     ]
     final = log_q.gather(-1, lens.top1[-1].expand(len(log_q), -1)[..., None])
     every = lens.targets.expand(len(log_q), -1)[..., None]
+    copied = log_q.gather(-1, lens.current.expand(len(log_q), -1)[..., None])[..., 0]
+    kl = numbers((p * (log_p - log_q)).sum(-1))
+    rank = numbers(1 + (log_q > final).sum(-1))
+    loss = numbers(-log_q.gather(-1, every)[..., 0].mean(-1))
+    agreement, overlap = numbers((lens.top1 == lens.top1[-1]).double().mean(-1)), np.mean(shared, -1)
     return {
-        "kl_to_final": numbers((p * (log_p - log_q)).sum(-1).mean(-1)),
+        "kl_to_final": kl.mean(-1),
+        "kl_median": np.median(kl, -1),
+        "kl_p95": np.quantile(kl, 0.95, axis=-1, method="inverted_cdf"),
         "reverse_kl_to_final": numbers((q * (log_q - log_p)).sum(-1).mean(-1)),
-        "cross_entropy": numbers(-log_q.gather(-1, every)[..., 0].mean(-1)),
+        "cross_entropy": loss,
+        "excess_cross_entropy": loss - loss[-1],
+        "perplexity": np.exp(loss),
         "entropy": numbers(-(q * log_q).sum(-1).mean(-1)),
-        "top1_agreement": numbers((lens.top1 == lens.top1[-1]).double().mean(-1)),
-        "top5_overlap": np.mean(shared, -1),
-        "median_rank": np.median(numbers(1 + (log_q > final).sum(-1)), -1),
+        "top1_agreement": agreement,
+        "top5_overlap": overlap,
+        "median_rank": np.median(rank, -1),
+        "log10_rank": np.log10(rank).mean(-1),
+        "copy_current": numbers(copied.exp().mean(-1)),
+        "agreement_area": np.asarray(np.trapezoid(agreement, np.linspace(0, 1, len(agreement)))),
+        "agreement_half": last_unmet(agreement >= 0.5),
+        "kl_half": last_unmet(kl.mean(-1) <= kl.mean(-1).max() / 2),
+        "overlap_third": last_unmet(overlap >= 0.3),
+    }
+
+
+def last_unmet(met: np.ndarray) -> np.ndarray:
+    """The state after the last one at which something does not hold."""
+    return np.asarray(max((s + 1 for s, held in enumerate(met) if not held), default=0), np.float64)
+
+
+def lens_quality(lenses: Sequence[Lens], ids: Sequence[Sequence[int]], edges: Sequence[int]) -> Numbers:
+    """Each lens like the logit lens, which is the first; without gate and norms."""
+    each = [logit_lens(lens) for lens in lenses]
+    shared = ("kl_to_final", "kl_median", "kl_p95", "cross_entropy", "excess_cross_entropy", "entropy",
+              "top1_agreement", "top5_overlap", "median_rank", "log10_rank")  # fmt: skip
+    found = {name: np.stack([one[name] for one in each]) for name in shared}
+    compared = {"kl": "kl_to_final", "cross_entropy": "cross_entropy", "entropy": "entropy",
+                "agreement": "top1_agreement", "log10_rank": "log10_rank"}  # fmt: skip
+    found |= {f"{short}_difference": found[name] - found[name][:1] for short, name in compared.items()}
+    mean_p = np.stack([numbers(lens.log_p.exp().mean(1)) for lens in lenses])
+    final = mean_p[0, -1]
+    seen = [t for t in range(mean_p.shape[-1]) if t in buckets_of(ids, edges)]
+    rest = [t for t in range(mean_p.shape[-1]) if t not in seen]
+
+    def lumped(p: np.ndarray) -> np.ndarray:
+        return np.concatenate([p[..., seen], p[..., rest].sum(-1, keepdims=True)], -1)
+
+    found["marginal_bias"] = (lumped(final) * np.log(lumped(final) / lumped(mean_p))).sum(-1)
+    found["mass_above_final"] = masses(mean_p, ids, edges) - masses(final, ids, edges)
+    return found
+
+
+def masses(p: np.ndarray, ids: Sequence[Sequence[int]], edges: Sequence[int]) -> np.ndarray:
+    """Probabilities [.. vocab] summed by bucket; tokens that the text lacks are in the last one."""
+    bucket, found = buckets_of(ids, edges), np.zeros((*p.shape[:-1], len(edges) + 1))
+    for token in range(p.shape[-1]):
+        found[..., bucket.get(token, len(edges))] += p[..., token]
+    return found
+
+
+def lens_validation(
+    lenses: Sequence[Lens], own: int, chosen: set[int], ids: Sequence[Sequence[int]], edges: Sequence[int]
+) -> Numbers:
+    """Masses, shares of top-1 tokens and divergences, on and off the chosen tokens; `own` is the run's lens."""
+    bucket, size = buckets_of(ids, edges), len(edges) + 1
+    mean_p = np.stack([numbers(lens.log_p.exp().mean(1)) for lens in lenses])
+    mass = masses(mean_p, ids, edges)
+    top = np.stack([lens.top1.numpy() for lens in lenses])
+    place = np.vectorize(lambda t: bucket.get(t, size - 1))(top)
+    inside = np.vectorize(lambda t: t in chosen)(top).mean(-1)
+    on = np.asarray([t in chosen for t in top[0, -1].tolist()])
+    kl = np.stack(
+        [numbers((lens.log_p[-1].exp() * (lens.log_p[-1] - lens.log_p)).sum(-1)) for lens in lenses]
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        retained = inside / inside[own]
+    return {
+        "mass": mass,
+        "mass_above_final": mass - mass[:1, -1:],
+        "converged_share": (np.abs(mass - mass[:1, -1:])[:, :-1, 0] < 0.02).mean(1),
+        "top1_share": np.stack([(place == k).mean(-1) for k in range(size)], -1),
+        "set_share": inside,
+        "set_share_retained": retained,
+        "kl_on_set": kl[..., on].mean(-1),
+        "kl_off_set": kl[..., ~on].mean(-1),
+        "kl_on_set_difference": (kl - kl[own])[..., on].mean(-1),
+        "kl_off_set_difference": (kl - kl[own])[..., ~on].mean(-1),
     }
 
 
@@ -286,17 +375,16 @@ def frequency_onset(lens: Lens, ids: Sequence[Sequence[int]], edges: Sequence[in
     for state, row in enumerate(lens.top1.tolist()):
         for token in row:
             share[state, bucket.get(token, size - 1)] += 1 / len(row)
-    onset = [
-        next(s for s in range(len(share)) if share[s, k] >= share[-1, k] / 2 - 1e-12)
-        if share[-1, k]
-        else np.nan
-        for k in range(size)
-    ]
+    enough = share >= share[-1] / 2 - 1e-12
+    onset = np.full((2, size), np.nan)
+    for k in np.flatnonzero(share[-1]):
+        onset[0, k] = next(s for s in range(len(share)) if enough[s, k])
+        onset[1, k] = next(s for s in range(len(share)) if enough[s:, k].all())
     text = [bucket[t] for row in ids for t in row if t in bucket]
     return {
         "share": share,
         "share_above_final": share - share[-1],
-        "onset": np.asarray(onset),
+        "onset": onset,
         "corpus_share": np.asarray([text.count(k) / len(text) for k in range(size)]),
         "blank_share": np.asarray(0.0),
     }

@@ -59,10 +59,17 @@ def test_the_onset_of_a_bucket_is_where_half_of_its_final_share_is_reached(tmp_p
         model.net.model.embed_tokens.weight[:, FREQUENT] = 1  # type: ignore[union-attr, operator, index]
     found = look(model, asked, tmp_path, rising())
     onset = found["onset"]
-    np.testing.assert_array_equal(onset.value, [np.nan, 4, 4])
+    np.testing.assert_array_equal(onset.value, [[np.nan, 4, 4]] * 2)
     assert "no final prediction" in onset.missing
-    np.testing.assert_array_equal(onset.low[1:], onset.value[1:])
+    np.testing.assert_array_equal(onset.low, onset.value)
     np.testing.assert_array_equal(onset.n_items, len(NEXT))
+
+
+def test_a_bucket_that_is_only_copied_at_first_has_a_later_stable_onset(tmp_path: Path) -> None:
+    asked = FrequencyOnset(positions=10**6, table=falling(tmp_path / "t.npz"), edges=EDGES)
+    onset = look(early_and_late(), asked, tmp_path, rising())["onset"]
+    assert onset.at(definition="first", bucket="rest") == 0
+    assert onset.at(definition="stable", bucket="rest") == 4
 
 
 def test_without_a_table_the_text_itself_is_counted(tmp_path: Path) -> None:

@@ -4,14 +4,16 @@ Question: Do early layers guess the most frequent tokens, and from which state o
 
 Method: At hash-sampled positions the top-1 token of every state is sorted into buckets of frequency: ranks 1-10,
 11-100, 101-1000 and the rest, or fifths of the mass. share(s, bucket) is the share of positions; share_above_final
-is its difference from the share at the last state, position by position. onset of a bucket is the first state whose
-share is at least half of the final one. Frequencies are counted on the text that was read, or come from a table
-(`depthscope fit frequency`). mode "paper" decodes the last position of random prefixes instead, and leaves out
-those whose final prediction is whitespace; blank_share says how many.
+is its difference from the share at the last state, position by position. onset of a bucket: first = the first state
+whose share is at least half of the final one, stable = the first state from which it stays so. Frequencies are
+counted on the text that was read, or come from a table (`depthscope fit frequency`). mode "paper" decodes the last
+position of random prefixes instead, and leaves out those whose final prediction is whitespace; blank_share says how
+many.
 
 How to read: If the first bars consist of the most frequent tokens and the last ones do not, the model guesses by
 frequency first and refines later. Compare with the last state, not with the corpus: final predictions are
-themselves skewed towards frequent tokens. The table of top tokens shows what the bars are made of.
+themselves skewed towards frequent tokens. The table of top tokens shows what the bars are made of. A first onset
+at state 0 that is not stable is the copy of the current token in models with tied embeddings.
 
 What misleads: Under the plain logit lens early states often decode to the current token or to odd rare ones,
 which says that the lens cannot read them, not that nothing frequent is expected there. A trained lens guesses
@@ -29,6 +31,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from depthscope.anatomy.anatomy import Anatomy
 from depthscope.engine.guesses import Guesses, observed, spelled, spelling, usable
@@ -39,12 +42,14 @@ from depthscope.engine.view import View
 from depthscope.errors import BadInput, EmptyMaterial, Refused
 from depthscope.materials.frequency import EDGES, Buckets
 from depthscope.materials.prefixes import Prefixes
+from depthscope.measures.onset import first_onset, stable_onset
 from depthscope.results.measurement import Measurement, Table
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.head import Decode
 from depthscope.runtime.model import Batch, Model
 
 MODES = ("all_positions", "paper")
+DEFINITIONS = ("first", "stable")
 
 
 @dataclass(frozen=True)
@@ -133,28 +138,28 @@ def _shares(guesses: Guesses, buckets: Buckets, facts: Facts) -> list[Measuremen
 
 
 def _onset(share: PerDocument, buckets: Buckets, facts: Facts) -> Measurement:
-    """First state with at least half of the final share, with a bootstrap interval over units."""
-    units, size = len(share.units), len(buckets.names)
+    """The state at which half of the final share is reached, with a bootstrap interval over units."""
+    units = len(share.units)
     draws = np.random.default_rng(facts.seed).multinomial(units, np.full(units, 1 / units), DRAWS)
     value = _half(share.sums.sum(0))
     drawn = _half(np.tensordot(draws.astype(np.float64), share.sums, 1))
-    ends = np.full((2, size), np.nan)
-    for k in range(size):
-        known = drawn[:, k][np.isfinite(drawn[:, k])]
-        if np.isfinite(value[k]) and units > 1:
-            ends[:, k] = np.quantile(known, (0.025, 0.975))
-    note = "first state whose share is at least half of the final share"
+    ends = np.full((2, *value.shape), np.nan)
+    for cell in zip(*np.nonzero(np.isfinite(value)), strict=True):
+        known = drawn[(slice(None), *cell)]
+        if units > 1:
+            ends[(slice(None), *cell)] = np.quantile(known[np.isfinite(known)], (0.025, 0.975))
+    note = "state from which the share is at least half of the final share: for the first time, or for good"
     missing = "no final prediction falls in this bucket" if np.isnan(value).any() else ""
-    n, n_items = np.full(size, units), np.full(size, int(share.counts[:, -1, 0].sum()))
-    axes = {"bucket": np.asarray(buckets.names)}
+    n, n_items = np.full(value.shape, units), np.full(value.shape, int(share.counts[:, -1, 0].sum()))
+    axes = {"definition": np.asarray(DEFINITIONS), "bucket": np.asarray(buckets.names)}
     return Measurement("onset", axes, value, "1", ends[0], ends[1], n, n_items, note, missing)
 
 
 def _half(sums: np.ndarray) -> np.ndarray:
-    """Sums [.. state bucket] -> first state with half of the final sum [.. bucket]; NaN where that is 0."""
-    final = sums[..., -1:, :]
-    first = (2 * sums >= final).argmax(-2).astype(np.float64)
-    return np.where(final[..., 0, :] > 0, first, np.nan)
+    """Sums [.. state bucket] -> onsets of half of the final sum [.. definition bucket]; NaN where that is 0."""
+    hit = torch.from_numpy(2 * sums >= sums[..., -1:, :]).movedim(-2, -1)
+    onsets = torch.stack([first_onset(hit), stable_onset(hit)], -2).double().numpy()
+    return np.where(sums[..., -1:, :] > 0, onsets, np.nan)
 
 
 def _top_tokens(guesses: Guesses, names: Mapping[int, str], top: int) -> Table:
