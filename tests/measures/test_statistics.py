@@ -9,8 +9,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from depthscope.errors import BadInput
 from depthscope.measures.statistics import (
+    bootstrap_curve,
     bootstrap_difference,
     bootstrap_median,
+    bootstrap_quantile,
     bootstrap_ratio,
     holm,
     permutation_p,
@@ -220,3 +222,34 @@ def test_holm_by_hand() -> None:
 def test_holm_is_capped_at_one_and_leaves_nan_uncounted() -> None:
     assert_allclose(holm(np.array([0.9, np.nan, 0.6])), [1, np.nan, 1])
     assert_allclose(holm(np.array([0.3, np.nan])), [0.3, np.nan])
+
+
+def test_a_quantile_is_the_value_that_a_share_does_not_exceed():
+    values, units = np.arange(1.0, 21.0), np.repeat(np.arange(10), 2)
+    assert bootstrap_quantile(values, units, 0.95).value == 19
+    assert bootstrap_quantile(values, units, 0.951).value == 20
+    assert bootstrap_quantile(values, units, 1.0).value == 20
+    assert bootstrap_quantile(np.array([np.nan, 3.0]), np.array([0, 1]), 0.5).value == 3
+    assert np.isnan(bootstrap_quantile(np.array([np.nan]), np.array([0]), 0.5)).all()
+    with pytest.raises(BadInput):
+        bootstrap_quantile(values, units, 0.0)
+
+
+def test_the_quantile_of_each_draw_is_that_of_the_repeated_values():
+    rng = np.random.default_rng(3)
+    values, units = rng.normal(size=30), np.arange(30) // 3
+    drawn = np.random.default_rng(5).multinomial(10, np.full(10, 0.1), size=200)
+    tails = [np.quantile(np.repeat(values, d[units]), 0.9, method="inverted_cdf") for d in drawn]
+    found = bootstrap_quantile(values, units, 0.9, draws=200, seed=5)
+    assert_allclose([found.low, found.high], np.quantile(tails, [0.025, 0.975]))
+
+
+def test_a_statistic_of_a_curve_is_drawn_with_its_units():
+    sums = np.array([[1.0, 4.0], [3.0, 0.0], [2.0, 2.0]])
+    counts = np.array([[1, 2], [1, 2], [2, 2]])
+    drawn = np.random.default_rng(2).multinomial(3, np.full(3, 1 / 3), size=300)
+    curves = (drawn @ sums) / (drawn @ counts)
+    found = bootstrap_curve(sums, counts, lambda c: c[:, 0] - c[:, 1], draws=300, seed=2)
+    assert found.value == 6 / 4 - 6 / 6
+    assert_allclose([found.low, found.high], np.quantile(curves[:, 0] - curves[:, 1], [0.025, 0.975]))
+    assert np.isnan(bootstrap_curve(sums[:1], counts[:1], lambda c: c[:, 0]).low)

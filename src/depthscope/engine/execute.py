@@ -125,7 +125,7 @@ def look(model: Model, job: Job, shard: Shard) -> View:
         asked = queries(batch.length, job.union.every_query) if job.union.every_query else None
         seen = run(model, batch, read=[*states, *sorted(job.union.sites - set(states))], queries=asked)
     windows = tuple(job.windows.items[w] for w in shard.windows)
-    return View(seen, job.union, shard, job.seed, windows, job.lenses)
+    return View(seen, job.union, shard, job.seed, windows, job.lenses, job.windows)
 
 
 def _not_finite(view: View) -> dict[int, int]:

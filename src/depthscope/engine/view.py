@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from depthscope.anatomy.site import Site
 from depthscope.engine.needs import Needs, SweepNeed
 from depthscope.engine.shard import Shard, hashed
 from depthscope.errors import BadInput
-from depthscope.materials.window import Window
+from depthscope.materials.window import Window, Windows
 from depthscope.measures.residual import sink_mask
 from depthscope.runtime.head import Decode, Trace
 from depthscope.runtime.lens import LOGIT, Lens
@@ -52,6 +53,8 @@ class View(Mapping[Site, Tensor]):
     Args:
         windows: the window of each row, with what it says of itself.
         lenses: all lenses of the run; `view.lens`, the first, is the one that everything is decoded through.
+        whole: all windows of the material, of which `windows` are some.
+        kept: what analyses of this shard leave for each other, such as decodes through further lenses.
     """
 
     seen: Seen
@@ -60,6 +63,8 @@ class View(Mapping[Site, Tensor]):
     seed: int
     windows: tuple[Window, ...] = ()
     lenses: tuple[Lens, ...] = (LOGIT,)
+    whole: Windows | None = None
+    kept: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __getitem__(self, site: Site | str) -> Tensor:
         return self.seen[site]

@@ -4,7 +4,7 @@ A *unit* is what was drawn independently (a document), not a token. All draws co
 Sources: Efron and Tibshirani 1993, chapters 13 (percentile interval) and 15 (permutation test); Holm 1979.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -125,6 +125,66 @@ def bootstrap_median(
     return Interval(np.median(ordered), low[0], high[0])
 
 
+def bootstrap_quantile(
+    values: Num[np.ndarray, " n"],
+    units: Shaped[np.ndarray, " n"],
+    share: float,
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """The smallest value that at least `share` of the values do not exceed, with an interval that resamples units.
+
+    NaN values are left out; without any the interval is NaN, and with fewer than 2 units its ends are.
+
+    Raises:
+        BadInput: for a share outside (0, 1].
+    """
+    if not 0 < share <= 1:
+        raise BadInput(f"bootstrap_quantile needs a share above 0 and at most 1, found {share}")
+    values = np.asarray(values, np.float64)
+    known = ~np.isnan(values)
+    order = np.argsort(values[known], kind="stable")
+    ordered = values[known][order]
+    names, member = np.unique(units[known][order], return_inverse=True)
+    if not len(ordered):
+        return Interval(*np.full(3, np.nan))
+    value = _quantiles(ordered, np.ones((1, len(ordered)), np.int64), share)[0]
+    if len(names) < 2:
+        return Interval(*np.array([value, np.nan, np.nan]))
+    weights = _multiplicities(len(names), draws, seed)
+    drawn = [_quantiles(ordered, weights[block][:, member], share) for block in _blocks(draws, len(ordered))]
+    low, high = _ends(np.concatenate(drawn)[:, None], level)
+    return Interval(value, low[0], high[0])
+
+
+def bootstrap_curve(
+    sums: Num[np.ndarray, " unit *items"],
+    counts: Num[np.ndarray, " unit *items"],
+    statistic: Callable[[np.ndarray], np.ndarray],
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """A statistic of a whole curve of ratios of sums, with a percentile bootstrap interval over units.
+
+    Args:
+        statistic: curves [draw, *items] -> numbers [draw, *cells], such as the state where a curve crosses a line.
+
+    Returns:
+        Interval of shape [*cells]; its ends are NaN with fewer than 2 units.
+    """
+    units, items = sums.shape[0], sums.shape[1:]
+    weights = _multiplicities(units, draws, seed).astype(np.float64)
+    top, bottom = (np.asarray(part, np.float64).reshape(units, -1) for part in (sums, counts))
+    value = np.asarray(statistic(_divide(top.sum(0), bottom.sum(0)).reshape(1, *items)), np.float64)[0]
+    drawn = np.asarray(statistic(_divide(weights @ top, weights @ bottom).reshape(draws, *items)), np.float64)
+    low, high = _ends(drawn.reshape(draws, -1), level)
+    if units < 2:
+        low, high = np.full_like(low, np.nan), np.full_like(high, np.nan)
+    return Interval(value, low.reshape(value.shape), high.reshape(value.shape))
+
+
 def weighted_median(values: Num[np.ndarray, " n"], weights: Num[np.ndarray, " n"]) -> float:
     """Value that splits the total weight in half; midpoint of two values where the split falls between them.
 
@@ -211,6 +271,14 @@ def _medians(ordered: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return (ordered[lower] + ordered[upper]) / 2
 
 
+def _quantiles(ordered: np.ndarray, weights: np.ndarray, share: float) -> np.ndarray:
+    """Weighted quantile of ascending values [n] for each row of whole-number weights [draws, n]."""
+    reached = np.cumsum(weights, axis=1)
+    # the smallest whole number of values that is at least the share of all, safe from rounding of the product
+    needed = np.maximum(np.ceil(share * reached[:, -1:] - 1e-9), 1)
+    return ordered[(reached >= needed).argmax(1)]
+
+
 def _blocks(draws: int, width: int) -> Iterator[slice]:
     """Consecutive slices of the draws that keep draws x width within `BLOCK` numbers."""
     step = max(1, BLOCK // max(1, width))
@@ -222,6 +290,8 @@ LAWS = (
     Law(bootstrap_ratio, ("scale_free",)),
     Law(bootstrap_difference, ("scale_free",)),
     Law(bootstrap_median, ()),
+    Law(bootstrap_quantile, (), {"share": 0.95}),
+    Law(bootstrap_curve, (), {"statistic": np.asarray}),
     Law(weighted_median, ("permutation_free",)),
     Law(permutation_p, ("non_negative", "bounded_by_one", "shift_free", "scale_free")),
     Law(holm, ("non_negative", "bounded_by_one")),
