@@ -54,10 +54,65 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
     },
     "logit_lens": {
         **dict.fromkeys(
-            ("kl_to_final", "reverse_kl_to_final", "cross_entropy", "entropy"), (("state",), "nats")
+            (
+                "kl_to_final",
+                "kl_median",
+                "kl_p95",
+                "reverse_kl_to_final",
+                "cross_entropy",
+                "excess_cross_entropy",
+                "entropy",
+            ),
+            (("state",), "nats"),
         ),
-        **dict.fromkeys(("top1_agreement", "top5_overlap"), (("state",), "probability")),
-        "median_rank": (("state",), "1"),
+        **dict.fromkeys(("top1_agreement", "top5_overlap", "copy_current"), (("state",), "probability")),
+        **dict.fromkeys(("median_rank", "log10_rank", "perplexity"), (("state",), "1")),
+        **dict.fromkeys(("agreement_area", "agreement_half", "kl_half", "overlap_third"), ((), "1")),
+    },
+    "lens_quality": {
+        **dict.fromkeys(
+            (
+                "kl_to_final",
+                "kl_median",
+                "kl_p95",
+                "cross_entropy",
+                "excess_cross_entropy",
+                "entropy",
+                "kl_difference",
+                "cross_entropy_difference",
+                "entropy_difference",
+                "marginal_bias",
+            ),
+            (("lens", "state"), "nats"),
+        ),
+        **dict.fromkeys(("top1_agreement", "top5_overlap"), (("lens", "state"), "probability")),
+        **dict.fromkeys(
+            (
+                "median_rank",
+                "log10_rank",
+                "agreement_difference",
+                "log10_rank_difference",
+                "weight_norm",
+                "bias_norm",
+            ),
+            (("lens", "state"), "1"),
+        ),
+        "mass_above_final": (("lens", "state", "bucket"), "1"),
+        **dict.fromkeys(("gate_share", "gate_sure_share"), (("lens",), "probability")),
+        "gate_worst_difference": (("lens",), "nats"),
+        **dict.fromkeys(("gate_worst_state", "gate"), (("lens",), "1")),
+    },
+    "lens_validation": {
+        **dict.fromkeys(("mass", "top1_share"), (("lens", "state", "bucket"), "probability")),
+        "mass_above_final": (("lens", "state", "bucket"), "1"),
+        "token_mass_gap": (("lens", "state"), "nats"),
+        "converged_share": (("lens",), "probability"),
+        "set_share": (("lens", "state"), "probability"),
+        "set_share_retained": (("lens", "state"), "1"),
+        **dict.fromkeys(
+            ("kl_on_set", "kl_on_set_difference", "kl_off_set", "kl_off_set_difference"),
+            (("lens", "state"), "nats"),
+        ),
     },
     "settle_depth": {
         **dict.fromkeys(DEPTHS, ((), "1")),
@@ -69,7 +124,7 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
     "frequency_onset": {
         "share": (("state", "bucket"), "probability"),
         "share_above_final": (("state", "bucket"), "1"),
-        "onset": (("definition", "bucket"), "1"),
+        "onset": (("bucket",), "1"),
         "corpus_share": (("bucket",), "probability"),
         "blank_share": ((), "probability"),
     },
@@ -142,6 +197,8 @@ REFUSALS["bert", "pos_depth"] = "it is no causal language model: there is no nex
 PARAMETERS = {
     "layer_skip": {"tokens": 64, "sublayer_tokens": 64},
     "logit_lens": {"positions": 64},
+    "lens_quality": {"positions": 64},
+    "lens_validation": {"positions": 64},
     "settle_depth": {"positions": 64},
     "frequency_onset": {"positions": 64},
     "decision_flips": {"positions": 64},
@@ -154,6 +211,8 @@ UNTRUE = ("accuracy", "full_accuracy", "full_cross_entropy")
 """Measurements against the true next token, which only causal models have."""
 BY_DATA = {
     ("frequency_onset", "onset"),
+    ("lens_validation", "set_share_retained"),
+    *(("lens_validation", f"kl_{side}_set{more}") for side in ("on", "off") for more in ("", "_difference")),
     *(("decision_flips", name) for name in ("flip_rate", "chance_flip_rate", "bucket_transition")),
     ("early_exit", "threshold"),
     *(("pos_depth", name) for name in MEASUREMENTS["pos_depth"]),
@@ -174,7 +233,11 @@ def missing_cells(analysis: str, name: str, anatomy: Anatomy) -> np.ndarray | bo
     """Where a measurement has no value by the nature of the model."""
     causal, post_norm = anatomy.family.causal, anatomy.family.post_norm
     layers = anatomy.layers
-    if name in ("cross_entropy", "outcome", "loss_increase", *UNTRUE) and not causal:
+    if (
+        "cross_entropy" in name or name in ("perplexity", "outcome", "loss_increase", *UNTRUE)
+    ) and not causal:
+        return True
+    if name.startswith("gate"):  # these runs have no other lens than the logit lens
         return True
     if name in ("output_kl", "loss_increase"):
         return np.array([[not x.mixers(), False, x.mlp is None] for x in layers])
