@@ -124,7 +124,7 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
     "frequency_onset": {
         "share": (("state", "bucket"), "probability"),
         "share_above_final": (("state", "bucket"), "1"),
-        "onset": (("bucket",), "1"),
+        "onset": (("definition", "bucket"), "1"),
         "corpus_share": (("bucket",), "probability"),
         "blank_share": ((), "probability"),
     },
