@@ -1,4 +1,4 @@
-"""A made-up but plausible run of a model with 12 layers of 8 heads: all six analyses, without any model.
+"""A made-up but plausible run of a model with 12 layers of 8 heads: the analyses that have plots, without any model.
 
 Every curve has a planted shape, so that verdicts and pages can be tested: predictions settle late, layer 6
 costs least loss when skipped, layer 1 writes a sink, prompt entropy is highest at state 4. Some tokens are
@@ -22,6 +22,7 @@ STATES, LAYERS = np.arange(L + 1), np.arange(L)
 DEPTH = STATES / L
 HOSTILE = ("</script><img src=x onerror=alert(1)>", "<!--", "\u202eevil", "\u2028", "\x00\x1b[31m", "&amp;")
 WORDS = ("The", " house", " by", " the", " sea", " was", " quiet", ",", " and", " nobody", "\n", " 家")
+BUCKETS = ("1-10", "11-100", "101-1000", "rest")
 MODES = ("wei", "wei_no_first", "wei_no_massive", "uncentred")
 
 TEXTS = {
@@ -40,6 +41,54 @@ TEXTS = {
         "Mass at late states means that the model keeps deciding until the end.",
         "First onset counts lucky hits; stable onset does not.",
         "Belrose et al. 2023, arXiv:2303.08112; Schuster et al. 2022, arXiv:2207.07061",
+    ),
+    "frequency_onset": Text(
+        "Which tokens early states guess",
+        "Do early layers guess the most frequent tokens?",
+        "The top-1 token of each state, sorted into classes by its rank in the text.",
+        "First bars of frequent tokens only mean guessing by frequency.",
+        "The final prediction is itself skewed towards frequent tokens.",
+        "arXiv:2510.18871, section 3",
+    ),
+    "decision_flips": Text(
+        "How early guesses are overturned",
+        "When a guess is given up, was it frequent or rare?",
+        "The top-1 token of each state against the final one.",
+        "A flip rate near chance means that the guess knew nothing of its context.",
+        "A flip may be a small change of probability.",
+        "arXiv:2510.18871, section 4",
+    ),
+    "pos_depth": Text(
+        "Depth by part of speech",
+        "Are function words predicted earlier than words of content?",
+        "The rank of the final token at every state, by the class of the word it starts.",
+        "A positive difference says that function words come first.",
+        "Function words are few and expected.",
+        "arXiv:2510.18871, part-of-speech case study",
+    ),
+    "early_exit": Text(
+        "Early exit",
+        "How many layers could be saved if a token left as soon as it is safe?",
+        "Policies calibrated on half of the documents, measured on the other.",
+        "A policy pays where the net saving is above zero.",
+        "Agreement is counted token by token on given text.",
+        "Schuster et al. 2022, arXiv:2207.07061",
+    ),
+    "lens_quality": Text(
+        "How well each lens reads",
+        "How far from the final prediction is what each lens reads?",
+        "All lenses decode the same positions.",
+        "A fitted lens should be below the logit lens at every state.",
+        "A lens that was fitted on this text looks better than it is.",
+        "Belrose et al. 2023, arXiv:2303.08112, section 3",
+    ),
+    "lens_validation": Text(
+        "Whether frequent tokens come from the lens",
+        "Is early dominance of frequent tokens in the states or in the lens?",
+        "Masses and top-1 shares of frequent tokens under every lens.",
+        "Dominance under a lens that never saw the vocabulary is evidence.",
+        "Equal mass follows from training and proves nothing.",
+        "arXiv:2510.18871, appendix",
     ),
     "residual_contribution": Text(
         "What each sublayer writes",
@@ -165,6 +214,126 @@ def settle_depth(
     return result("settle_depth", found)
 
 
+def frequency_onset() -> Result:
+    rest = np.stack([0.1 + 0.2 * DEPTH, 0.05 + 0.1 * DEPTH, 0.05 + 0.2 * DEPTH], -1)
+    share = np.concatenate([1 - rest.sum(-1, keepdims=True), rest], -1)
+    by = {"state": STATES, "bucket": BUCKETS}
+    found = [
+        measurement("share", by, share, "probability"),
+        measurement("share_above_final", by, share - share[-1]),
+        measurement("corpus_share", {"bucket": BUCKETS}, [0.2, 0.25, 0.25, 0.3], "probability"),
+    ]
+    return result("frequency_onset", found)
+
+
+def decision_flips() -> Result:
+    flips = 0.95 * (1 - DEPTH[:, None] ** 3) * np.array([0.8, 0.6, 0.9, 1.0, 0.8])
+    flips[2, 3] = np.nan
+    stay = DEPTH[:, None, None] * np.eye(4) + (1 - DEPTH[:, None, None]) / 4
+    by = {"state": STATES, "bucket": (*BUCKETS, "all")}
+    to = {"state": STATES, "bucket": BUCKETS, "transition": tuple(f"to {name}" for name in BUCKETS)}
+    found = [
+        measurement("flip_rate", by, flips, "probability", missing="no such guess"),
+        measurement("chance_flip_rate", by, np.full(flips.shape, 0.97), "probability"),
+        measurement("bucket_transition", to, stay, "probability"),
+    ]
+    return result("decision_flips", found)
+
+
+def pos_depth() -> Result:
+    names, late = ("DET", "ADP", "PUNCT", "CONTENT", "function", "content", "CONT"), [3, 4, 5, 9, 3.5, 9, 8]
+    onset = np.array(late)[:, None, None] + np.array([0, 2, 1])[:, None] - np.array([0, 2, 2.5])
+    reached = 1 / (1 + np.exp(np.array(late)[:, None] - STATES))
+    reached[3] = np.nan
+    by = {"word_class": names, "definition": ("first", "stable", "persistent"), "k": [1, 10, 100]}
+    found = [
+        measurement("onset", by, onset),
+        measurement(
+            "reached", {"word_class": names, "state": STATES}, reached, "probability", missing="none"
+        ),
+        measurement("difference", {"definition": by["definition"], "k": by["k"]}, np.full((3, 3), 5.5)),
+    ]
+    return result("pos_depth", found, ("Function words come before content words.",))
+
+
+def early_exit() -> Result:
+    by = {
+        "policy": ("prob", "margin", "entropy", "patience", "cosine"),
+        "every": [1, 4],
+        "target": [90, 95, 99],
+    }
+    gross = np.array([0.3, 0.25, 0.2, 0.1, 0.05])[:, None, None] * np.array([1, 0.9])[:, None] * [1, 0.6, 0.2]
+    agreement = np.broadcast_to(np.array([0.91, 0.96, 0.995]), gross.shape)
+    oracle = {"policy": ("first_agree", "stable"), "every": [1, 4]}
+    found = [
+        measurement("agreement", by, agreement, "probability", 0.005),
+        measurement("gross_saving", by, gross),
+        measurement("net_saving", by, gross - np.array([3, 3, 3, 3, 0.01])[:, None, None]),
+        measurement("oracle_gross_saving", oracle, [[0.5, 0.45], [0.3, 0.28]]),
+        measurement("check_cost", {}, 8.1),
+    ]
+    return result("early_exit", found, ("At 95 % agreement: early exits do not pay.",))
+
+
+def lens_quality(worst: tuple[float, float] = (-0.5, 0.1)) -> Result:
+    by = {"lens": ("logit", "ridge", "tuned"), "state": STATES}
+    kl = np.stack([11 * (1 - DEPTH) ** 0.5, 4 * (1 - DEPTH), 3 * (1 - DEPTH)])
+    gap = kl - kl[:1]
+    gap[2, 7] = worst[0]
+    widths = np.full(gap.shape, 0.1)
+    widths[2, 7] = worst[1]
+    grid = np.stack([0.1 - 0.1 * DEPTH, 0.05 - 0.05 * DEPTH, 0 * DEPTH])[..., None] * np.array(
+        [1, 0.5, -0.5, -1]
+    )
+    judged = gap[1:, :10]
+    count = np.full(gap.shape, DOCUMENTS)
+    difference = Measurement("kl_difference", {a: np.asarray(v) for a, v in by.items()}, gap, "nats",
+                             gap - widths, gap + widths, count, 20 * count)  # fmt: skip
+    own = {"missing": "the logit lens is not compared with itself"}
+    found = [
+        measurement("kl_to_final", by, kl, "nats"),
+        measurement("top1_agreement", by, np.stack([DEPTH**3, DEPTH**2, DEPTH]), "probability"),
+        difference,
+        measurement("marginal_bias", by, kl / 8, "nats"),
+        measurement("mass_above_final", {**by, "bucket": BUCKETS}, grid),
+        measurement("gate", {"lens": by["lens"]}, [np.nan, *(judged < 0).all(1)], **own),
+        measurement(
+            "gate_share", {"lens": by["lens"]}, [np.nan, *(judged < 0).mean(1)], "probability", **own
+        ),
+        measurement(
+            "gate_sure_share",
+            {"lens": by["lens"]},
+            [np.nan, *(judged + 0.1 < 0).mean(1)],
+            "probability",
+            **own,
+        ),
+    ]
+    return result("lens_quality", found)
+
+
+def lens_validation() -> Result:
+    names = ("logit", "tuned", "reduced")
+    by = {"lens": names, "state": STATES}
+    share = np.stack([0.3 + 0 * DEPTH, 0.8 - 0.5 * DEPTH, 0.7 - 0.4 * DEPTH])
+    buckets = share[..., None] * np.array([1, 0, 0, 0]) + (1 - share[..., None]) / 3 * np.array([0, 1, 1, 1])
+    found = [
+        measurement("mass", {**by, "bucket": BUCKETS}, buckets, "probability"),
+        measurement("mass_above_final", {**by, "bucket": BUCKETS}, buckets - buckets[:, -1:]),
+        measurement("token_mass_gap", by, share, "nats"),
+        measurement("top1_share", {**by, "bucket": BUCKETS}, buckets, "probability"),
+        measurement(
+            "set_share", by, share / 3, "probability", note="share of positions whose top-1 is in F = 'the'"
+        ),
+        measurement("set_share_retained", by, share / share[1:2]),
+    ]
+    lens, state, place = np.indices((3, L + 1, len(HOSTILE))).reshape(3, -1)
+    tokens = {
+        "lens": np.array(names)[lens], "state": state, "rank": place + 1, "token": np.array(HOSTILE)[place],
+        "mass": 0.01 + 0.01 * lens, "final_mass": 0.02 / (1 + place),
+    }  # fmt: skip
+    return result("lens_validation", found, tokens=Table(tokens, "mean probabilities"))
+
+
 def residual_contribution() -> Result:
     falling = 0.15 + 0.9 * np.exp(-LAYERS / 2.5)
     found = [
@@ -239,6 +408,12 @@ def results() -> dict[str, Result]:
     made = (
         logit_lens,
         settle_depth,
+        frequency_onset,
+        decision_flips,
+        pos_depth,
+        early_exit,
+        lens_quality,
+        lens_validation,
         residual_contribution,
         layer_skip,
         representation_profile,
