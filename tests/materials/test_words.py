@@ -225,6 +225,7 @@ def test_words_that_do_not_hold_the_text_are_refused(words: list[Word], message:
         ("wait ...!", ["wait CONTENT", "... PUNCT", "! PUNCT"]),
         ("$5 + 😀", ["$ SYM", "5 NUM", "+ SYM", "😀 SYM"]),
         ("rock-n-roll", ["rock CONTENT", "- PUNCT", "n CONTENT", "- PUNCT", "roll CONTENT"]),
+        ("a <unk> @-@ 1 < 2", ["a DET", "<unk> SYM", "@-@ PUNCT", "1 NUM", "< SYM", "2 NUM"]),
         ("東京", ["東京 CONTENT"]),
         ("and because of it not", ["and CCONJ", "because SCONJ", "of ADP", "it PRON", "not PART"]),
         ("", []),

@@ -39,7 +39,8 @@ CLITICS = dict.fromkeys(("'re", "'ve", "'ll", "'d", "'m"), "AUX")
 TAGS = ("DET", "ADP", "PRON", "AUX", "CCONJ", "SCONJ", "PART", "NUM", "PUNCT", "SYM", "CONTENT")
 CLASS = {word: tag for tag, words in WORDS.items() for word in words.split()} | CLITICS
 PIECE = re.compile(
-    r"""[^\W\d_]+?(?=n['’]t\b)      # do|n't
+    r"""<\w+> | @[-,.]@            # placeholders such as <unk>, and marks of WikiText
+    | [^\W\d_]+?(?=n['’]t\b)      # do|n't
     | n['’]t\b | (?<=\w)['’](?:s|re|ve|ll|d|m)\b
     | \d+(?:[.,]\d+)*[^\W\d_]*      # 1,000.5 1980s 3rd
     | (?:[^\W\d_][\u0300-\u036f]*)+

@@ -28,7 +28,8 @@ def plot(result: Result) -> Spec:
         "axis": {"ticks": False, "domain": False, "grid": True},
     }  # fmt: skip
     legend = {"orient": "top", "title": f"rank <= {k}"}
-    x = x_axis("state", known or [{"state": 0}])
+    ends = [{"state": row[e]} for row in known for e in ("low", "value", "high") if row[e] is not None]
+    x = x_axis("state", ends or [{"state": 0}])
     base = {"y": y, "yOffset": {"field": "series", "type": "nominal"}, "color": colours(SHOWN, legend)}
     title = "mean state"
     dots = base | {"x": x, "shape": shapes(SHOWN, legend), "tooltip": _said(title)}
@@ -45,9 +46,9 @@ def _said(title: str) -> list[Spec]:
 
 
 def _order(first: Measurement) -> list[str]:
-    """Classes that have a value, earliest first."""
+    """Classes that have a value, earliest first; CONTENT of the word list is the group of content itself."""
     names = np.asarray(first.axes["word_class"])
-    there = np.flatnonzero(np.isfinite(first.value))
+    there = np.flatnonzero(np.isfinite(first.value) & (names != "CONTENT"))
     return [str(names[k]) for k in there[np.argsort(first.value[there], kind="stable")]]
 
 
