@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,7 +10,7 @@ from torch import Tensor
 
 Tensors = dict[str, Tensor]
 """Masters `weight` [state, d, d] and `bias` [state, d] in float32, or gradients, or moments of that shape."""
-Clip = Literal["per_layer", "global", "none"]
+CLIPS = ("per_layer", "global", "none")
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class Adam:
             value.sub_(torch.where(at, self.lr * share * first / (1 - self.beta1**count) / scale, 0.0))
 
 
-def clipped(grads: Tensors, kind: Clip, largest: float = 1.0) -> None:
+def clipped(grads: Tensors, kind: str, largest: float = 1.0) -> None:
     """Scale gradients in place to a norm of at most `largest`, for each state by itself or over all together."""
     if kind == "none":
         return

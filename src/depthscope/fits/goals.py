@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,10 +25,10 @@ from depthscope.runtime.lens_step import Goal, cross_entropy_goal, kl_goal
 from depthscope.runtime.model import Batch, Model
 from depthscope.runtime.run import run
 
-Objective = Literal["kl", "cross_entropy"]
-Reduced = Literal["none", "position", "vocab", "label"]
-Teacher = Literal["model", "shuffled"]
-SPARE = 2
+OBJECTIVES = ("kl", "cross_entropy")
+REDUCED = ("none", "position", "vocab", "label")
+TEACHERS = ("model", "shuffled")
+SPARE = 4
 """Candidates drawn for each position wanted, where some are left out afterwards."""
 
 
@@ -43,11 +43,11 @@ class Aim:
             knows which tokens are frequent here and nothing of the context.
     """
 
-    objective: Objective = "kl"
-    reduced: Reduced = "none"
+    objective: str = "kl"
+    reduced: str = "none"
     rho: float = 0.001
     ids: tuple[int, ...] = ()
-    teacher: Teacher = "model"
+    teacher: str = "model"
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -37,7 +37,7 @@ from depthscope.results.result import Result
 from depthscope.runtime.lens import Lens
 from depthscope.runtime.model import Model
 
-GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+GRID = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Multiples of the mean diagonal that lambda is chosen from."""
 _VALIDATION = 2048
 """Validation positions kept in memory at most."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import depthscope
 from depthscope.engine.journal import Journal
@@ -21,6 +21,7 @@ from depthscope.runtime.model import Model
 from depthscope.store.atomic import read_json
 
 
+@runtime_checkable
 class LensStudy(Protocol):
     """What fits a lens: a frozen dataclass whose fields are its parameters."""
 

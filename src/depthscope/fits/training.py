@@ -14,7 +14,7 @@ from torch import Tensor
 from depthscope.engine.shard import hashed
 from depthscope.errors import NonFinite
 from depthscope.fits.checkpoint import Checkpoint
-from depthscope.fits.descent import Adam, Clip, Sgd, Tensors, clipped, finite
+from depthscope.fits.descent import Adam, Sgd, Tensors, clipped, finite
 from depthscope.fits.goals import Aim
 from depthscope.fits.states import Split, batches, read
 from depthscope.fits.watch import Watch
@@ -37,17 +37,19 @@ class Course:
         descent: the rule of a step; its rate falls linearly to 0 over the steps. clip: gradients to norm 1.
         check: steps between two checks, each of which is also written to the disk. gain: relative gain on the
             validation text between two checks below which the training ends, 0 to go on to the last step. validate:
-            positions of the validation text.
+            positions of the validation text. best: each state ends as it was at its best check, the start included, and
+            not as it was at the last step.
     """
 
     steps: int
     windows: int
     positions: int = 0
     descent: Sgd | Adam = field(default_factory=Sgd)
-    clip: Clip = "per_layer"
+    clip: str = "per_layer"
     check: int = 25
     gain: float = 0.005
     validate: int = 128
+    best: bool = True
     seed: int = 0
 
 
@@ -78,9 +80,10 @@ class Training:
             NonFinite: when losses of GUARD states were not finite.
         """
         self.moments = self.course.descent.start(self.masters)
+        self.best = {f"best.{name}": value.clone() for name, value in self.masters.items()}
         self._resume()
         fixed = list(self._validation())
-        total = self.course.steps * self.course.windows
+        each = self.course.windows * max(len(w.ids) for w in self.parts.train)
         if not self.history:
             self._check(fixed)
         while self.step < self.course.steps and not self._settled():
@@ -92,9 +95,12 @@ class Training:
                 self.masters, grads, self.moments, 1 - self.step / self.course.steps, fine
             )
             self.step += 1
-            self.watch.progress("fit", self.step * self.course.windows, total)
+            self.watch.progress("fit", self.step * each, self.course.steps * each)
             if self.step % self.course.check == 0 or self.step == self.course.steps:
                 self._check(fixed)
+        if self.course.best:
+            for name, value in self.masters.items():
+                value.copy_(self.best[f"best.{name}"])
         passes = self.step * self.course.windows / len(self.parts.train)
         return {"steps": self.step, "passes": passes, "skipped": self.skipped, "history": self.history}
 
@@ -103,7 +109,7 @@ class Training:
         if stored is None:
             return
         tensors, self.step = stored
-        for own in (self.masters, self.moments):
+        for own in (self.masters, self.moments, self.best):
             for name, value in own.items():
                 value.copy_(tensors[name])
         notes = self.checkpoint.notes()
@@ -114,6 +120,10 @@ class Training:
         with torch.no_grad():
             sums = torch.stack([self._losses(states, goal).sum(1) for states, goal in fixed])
         losses = (sums.double().sum(0) / sum(states.shape[1] for states, _ in fixed)).tolist()
+        for k, loss in enumerate(losses):
+            if all(loss < each["loss"][k] for each in self.history):
+                for name, value in self.masters.items():
+                    self.best[f"best.{name}"][k] = value[k]
         self.history.append({"step": self.step, "loss": losses})
         place = self.step * self.course.windows
         notes = {
@@ -122,7 +132,7 @@ class Training:
             "next_window": place,
             "pass": self._pass(place),
         }
-        self.checkpoint.save({**self.masters, **self.moments}, self.step, notes)
+        self.checkpoint.save({**self.masters, **self.moments, **self.best}, self.step, notes)
         self.watch.losses(self.step, losses)
 
     def _settled(self) -> bool:

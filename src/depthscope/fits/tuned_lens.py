@@ -20,7 +20,7 @@ Source: Belrose et al. 2023 (arXiv 2303.08112).
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,8 +29,8 @@ from depthscope.engine.journal import Journal
 from depthscope.engine.reading import Reading
 from depthscope.errors import BadInput, UnknownName
 from depthscope.fits.checkpoint import Checkpoint
-from depthscope.fits.descent import Adam, Clip, Sgd, Tensors
-from depthscope.fits.goals import Aim, Objective, Reduced, Teacher, variants
+from depthscope.fits.descent import CLIPS, Adam, Sgd, Tensors
+from depthscope.fits.goals import OBJECTIVES, REDUCED, TEACHERS, Aim, variants
 from depthscope.fits.quality import judged
 from depthscope.fits.ridge_lens import RidgeLens
 from depthscope.fits.states import Split, split
@@ -44,7 +44,10 @@ from depthscope.runtime.model import Model
 
 PRESETS = {"paper": (250, 2**18), "small": (250, 2**15), "ci": (50, 2**10)}
 """Steps, and tokens read a step."""
-INITS = ("zero", "ridge", "previous_layer")
+CHOICES = {
+    "optimiser": ("sgd", "adam"), "clip": CLIPS, "objective": OBJECTIVES, "reduced": REDUCED, "teacher": TEACHERS,
+}  # fmt: skip
+"""What the settings that are words may be."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class TunedLens:
         clip: gradients to norm 1 in each state by itself, over all states together, or not at all.
         objective, reduced, rho, tokens, teacher: see `goals.Aim`; `tokens` are words or ids.
         gain: relative gain between two checks below which training ends; 0 never ends it early.
+        best: each state ends as it was at its best check. The checks know no reduced updates, so turn this off, and
+            `gain` to 0, where a reduced lens is compared with a normal one.
         held_out: share of the documents to judge on, and as much again to validate. evaluate: positions to judge at.
     """
 
@@ -75,17 +80,18 @@ class TunedLens:
     step_tokens: int = 0
     positions_per_seq: int = 0
     init: str = "zero"
-    optimiser: Literal["sgd", "adam"] = "sgd"
+    optimiser: str = "sgd"
     lr: float = 0.0
-    clip: Clip = "per_layer"
-    objective: Objective = "kl"
-    reduced: Reduced = "none"
+    clip: str = "per_layer"
+    objective: str = "kl"
+    reduced: str = "none"
     rho: float = 0.001
     tokens: tuple[str | int, ...] = ()
-    teacher: Teacher = "model"
+    teacher: str = "model"
     check: int = 25
     gain: float = 0.005
     validate: int = 128
+    best: bool = True
     held_out: float = 0.1
     evaluate: int = 512
     seed: int = 0
@@ -95,7 +101,7 @@ class TunedLens:
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
             raise UnknownName("preset", self.preset, PRESETS)
-        for name, known in (("optimiser", ("sgd", "adam")), ("clip", ("per_layer", "global", "none"))):
+        for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise UnknownName(name, getattr(self, name), known)
         if (
@@ -144,7 +150,7 @@ class TunedLens:
             descent = replace(descent, lr=self.lr)
         return Course(
             self.steps or steps, each, self.positions_per_seq, descent, self.clip, self.check, self.gain, self.validate,
-            self.seed,
+            self.best, self.seed,
         )  # fmt: skip
 
     def _aim(self, model: Model) -> Aim:
