@@ -18,6 +18,7 @@ UsageProblem: Any = typer.BadParameter.__mro__[
 VERBS = {
     "run": "Audit a model over a text and leave a run folder.",
     "plan": "Say what a run would read, need and take, without running it.",
+    "fit": "Fit a lens of a model: ridge-lens or tuned-lens.",
     "verify": "Check the laws on a model and print which hold.",
     "show": "Print the numbers of a run: table, CSV, JSON or Parquet.",
     "report": "Write the report of a run as one HTML file.",
