@@ -1,6 +1,7 @@
 """Writes the numbers of a finished run into docs/numbers/<model>.json and into the tables of the documentation.
 
     python scripts/write_numbers.py runs/demo    # read a run, write its JSON, refresh the tables
+    python scripts/write_numbers.py runs/demo --name demo-ridge    # the same under another name
     python scripts/write_numbers.py              # refresh the tables from the JSON that is there
 
 A page asks for numbers between two comments; what stands there is replaced. `MODEL` is the name of a JSON file.
@@ -142,12 +143,14 @@ def main() -> None:
     parser.add_argument(
         "run", nargs="?", type=Path, help="a finished run folder; without it pages are refreshed"
     )
-    asked = parser.parse_args().run
+    parser.add_argument("--name", default="", help="name of the JSON file; default: the model's")
+    given = parser.parse_args()
+    asked = given.run
     if asked is not None:
         run = open_run(asked)
         if not run.complete:
             parser.error(f"{asked} is not finished; give the command that made it again, then this one")
-        name = Path(str(run.manifest["model"]["name"])).name
+        name = given.name or Path(str(run.manifest["model"]["name"])).name
         NUMBERS.mkdir(exist_ok=True)
         (NUMBERS / f"{name}.json").write_text(json_text(numbers_of(run)), encoding="utf-8")
         print(f"docs/numbers/{name}.json")

@@ -54,7 +54,8 @@ def plain(text: str) -> str:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """All analyses on a tiny model."""
-    return ds.audit(ds.load("tiny-llama"), tokens=512, window=32, out=tmp_path_factory.mktemp("docs") / "run")
+    out = tmp_path_factory.mktemp("docs") / "run"
+    return ds.audit(ds.load("tiny-llama"), list(ANALYSES), tokens=512, window=32, out=out)
 
 
 @pytest.mark.parametrize("name", ANALYSES.names)
