@@ -240,6 +240,20 @@ def test_strips_are_tables_whose_cells_tell_their_top_five(page: Page):
     assert len([a for a in cells if a.get("class") == "final"]) == 12 * 3
 
 
+def test_a_strip_says_which_lens_it_was_read_through(page: Page):
+    (strip,) = strips_of(strips(), "ridge\u202e")
+    assert strip.note == "read through the lens ridge[U+202E]"
+    assert "read through the lens logit" in page.text
+
+
+def test_the_page_names_the_lenses_and_every_further_material(tmp_path: Path):
+    about = {"source": "facts.jsonl", "hash": "ab" * 32, "documents": 150, "windows": 300, "tokens": 4000}
+    run = write_run(tmp_path / "run", {}, lenses=["ridge", "tuned", "logit"], materials={"facts": about})
+    text = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert "ridge; beside it tuned, logit" in text
+    assert "facts (facts.jsonl), 4,000 tokens, 300 windows, 150 documents, hash abababababab" in text
+
+
 def test_a_strip_marks_what_equals_the_final_prediction():
     (strip,) = strips_of(strips())
     assert strip.tokens[:2] == ("The", "\u2423house")

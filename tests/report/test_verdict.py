@@ -10,6 +10,7 @@ from synthetic import (
     L,
     corpus_statistics,
     layer_skip,
+    lens_quality,
     measurement,
     representation_profile,
     results,
@@ -136,6 +137,39 @@ def test_early_predictions_are_overturned_kept_or_not_decided(flips: tuple, deci
     assert "state 3 of 12" in said.because
 
 
+@pytest.mark.parametrize(
+    ("worst", "decided", "words"),
+    [
+        ((-0.5, 0.1), True, "Ridge does, at every state from 0 to 9; tuned does, at every state"),
+        ((0.5, 0.1), True, "tuned does not: it is no better at state 7"),
+        ((0.05, 0.1), False, "not decided for tuned"),
+        ((-0.05, 0.1), False, "not decided for tuned"),
+    ],
+)
+def test_a_fitted_lens_is_better_worse_or_not_decided(worst: tuple, decided: bool, words: str):
+    said = verdict.better_lens({"lens_quality": lens_quality(worst)})
+    assert said.decided is decided
+    assert words in said.sentence
+    assert "state 7" in said.because
+
+
+def test_the_logit_lens_alone_decides_nothing():
+    found = lens_quality()["kl_difference"]
+    alone = replace(
+        found, axes={**found.axes, "lens": found.axes["lens"][:1]},
+        **{part: getattr(found, part)[:1] for part in ("value", "low", "high", "n", "n_items")},
+    )  # fmt: skip
+    said = verdict.better_lens({"lens_quality": changed(lens_quality(), kl_difference=alone)})
+    assert not said.decided
+
+
+def test_sentences_about_predictions_say_which_lens_was_read_through():
+    ridge = replace(settle_depth(), provenance={"lens": "ridge"})
+    for rule in (verdict.settling, verdict.guess_and_refine):
+        assert "read through the lens ridge" in rule({"settle_depth": ridge}).sentence
+        assert "lens" not in rule({"settle_depth": replace(ridge, provenance={})}).sentence
+
+
 def test_no_rule_decides_without_an_interval():
     found = {
         name: replace(
@@ -143,7 +177,7 @@ def test_no_rule_decides_without_an_interval():
         )
         for name, result in results().items()
     }
-    assert [said.decided for said in verdict.verdicts(found)] == [False] * 4
+    assert [said.decided for said in verdict.verdicts(found)] == [False] * 5
 
 
 def test_a_missing_measurement_is_not_decided_and_a_missing_analysis_is_left_out():

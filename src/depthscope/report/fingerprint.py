@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,8 @@ def fingerprint(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("text hash", data.get("hash")),
         ("read", _amounts(data)),
         ("sampled", _counts(data.get("sample", {}))),
+        ("lens", _lenses(manifest.get("lenses", []))),
+        *(("also read", _material(name, about)) for name, about in manifest.get("materials", {}).items()),
         ("BOS", data.get("bos")),
         ("seed", manifest.get("seed")),
         ("threads", manifest.get("threads")),
@@ -113,6 +115,19 @@ def _amounts(data: Mapping[str, Any]) -> str:
     return ", ".join(
         f"{data[name]:,} {name}" for name in ("tokens", "windows", "documents") if data.get(name)
     )
+
+
+def _lenses(names: Sequence[str]) -> str:
+    """The run's lens, and those it was compared with."""
+    first, *others = [str(name) for name in names] or [""]
+    return f"{first}; beside it {', '.join(others)}" if others else first
+
+
+def _material(name: str, about: Mapping[str, Any]) -> str:
+    """A material besides the text: its name, where it came from, how much of it, its hash."""
+    source, digest = about.get("source"), str(about.get("hash", ""))[:12]
+    named = f"{name} ({source})" if source else name
+    return ", ".join(part for part in (named, _amounts(about), f"hash {digest}" if digest else "") if part)
 
 
 def _counts(sample: Mapping[str, Any]) -> str:

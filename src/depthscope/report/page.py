@@ -24,8 +24,8 @@ CAVEATS = (
     "Intervals are 95 % bootstrap intervals over documents. n counts documents, unless a note says windows; "
     "it is never the number of tokens.",
     "The first position is left out of statistics unless a note says otherwise: it often holds a sink.",
-    "The lens reads states through the model's own final norm and unembedding. What it cannot read may still "
-    "be there.",
+    "A lens reads states through the model's own final norm and unembedding, a fitted lens after a linear map of "
+    "its own. What it cannot read may still be there.",
     "Effects of skipping are changes of loss and output on this text. They say nothing about abilities that "
     "the text does not need, and they were not verified by generation.",
     "All numbers hold for this text, this number format and this seed.",

@@ -116,7 +116,8 @@ def _strips(result: Result) -> tuple[tuple[Strip, ...], str]:
     if "strips" not in result.findings.examples:
         return (), ""
     try:
-        return tuple(strips_of(result.findings.examples["strips"])), ""
+        lens = str(result.provenance.get("lens", ""))
+        return tuple(strips_of(result.findings.examples["strips"], lens)), ""
     except Exception as error:  # noqa: BLE001  (one table must not take the section with it)
         return (), _reason(error)
 

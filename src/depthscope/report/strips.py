@@ -61,16 +61,19 @@ def visible(text: str) -> str:
     return "".join(_sign(char) for char in text)
 
 
-def strips_of(table: Table) -> list[Strip]:
+def strips_of(table: Table, lens: str = "") -> list[Strip]:
     """The first STRIPS strips of an example table, POSITIONS long at most.
 
     Its columns: strip, document, position, token, target, state, k, prediction, probability.
+
+    Args:
+        lens: the name of the lens that states were read through, said in each strip's caption.
     """
     numbers = np.asarray(table.columns["strip"])
-    return [_strip(table, numbers == number) for number in np.unique(numbers)[:STRIPS]]
+    return [_strip(table, numbers == number, lens) for number in np.unique(numbers)[:STRIPS]]
 
 
-def _strip(table: Table, chosen: np.ndarray) -> Strip:
+def _strip(table: Table, chosen: np.ndarray, lens: str) -> Strip:
     columns = {name: np.asarray(values)[chosen] for name, values in table.columns.items()}
     every = np.unique(columns["position"])
     positions, states = every[:POSITIONS].tolist(), np.unique(columns["state"]).tolist()
@@ -89,7 +92,7 @@ def _strip(table: Table, chosen: np.ndarray) -> Strip:
         tuple(visible(heads[p][1]) for p in positions),
         tuple(states),
         tuple(tuple(_cell(tops.get((s, p)), finals.get(p)) for p in positions) for s in states),
-        cut,
+        ", ".join(part for part in (f"read through the lens {visible(lens)}" if lens else "", cut) if part),
     )
 
 

@@ -21,6 +21,9 @@ WIDE = 0.25
 DOCUMENTS = 8
 """Fewer independent documents than this decide nothing about layers."""
 
+JUDGED = 0.8
+"""Lenses are judged up to this share of the depth."""
+
 LISTED = 6
 """So many layers are named when several cannot be told apart."""
 
@@ -90,7 +93,7 @@ def settling(results: Results) -> Verdict:
         return Verdict(topic, "Not decided: the interval of the settle depth is too wide.", False, because)
     sentence = (
         f"Half of the predictions have settled by state {median.value:g} of {last} "
-        f"({median.value / last:.0%} of the depth); {early:.0%} settle in the first half."
+        f"({median.value / last:.0%} of the depth); {early:.0%} settle in the first half{_through(results)}."
     )
     return Verdict(topic, sentence, True, because)
 
@@ -186,15 +189,44 @@ def guess_and_refine(results: Results) -> Verdict:
         )
     return Verdict(
         topic,
-        f"At a quarter of the depth, top-1 tokens are mostly {word} ({cell.value:.0%} change).",
+        f"At a quarter of the depth, top-1 tokens are mostly {word} ({cell.value:.0%} change){_through(results)}.",
         True,
         because,
+    )
+
+
+def better_lens(results: Results) -> Verdict:
+    """Whether fitted lenses read better: KL below the logit lens's at every state up to JUDGED of the depth."""
+    topic = "Whether a fitted lens reads better than the logit lens"
+    found = results["lens_quality"]["kl_difference"]
+    states, lenses = np.asarray(found.axes["state"]), [str(name) for name in found.axes["lens"]]
+    judged = [int(s) for s in states if s <= JUDGED * states.max() + 1e-9]
+    if len(lenses) < 2:
+        return Verdict(topic, "Not decided: no other lens than the logit lens was given.", False, "")
+    said, decided, because = [], True, []
+    for lens in lenses[1:]:
+        cells = {s: Cell.of(found, lens=lens, state=s) for s in judged}
+        worst = max(cells, key=lambda s, of=cells: of[s].value)
+        because.append(
+            f"lens_quality/kl_difference of {lens} is largest at state {worst}: {cells[worst].said()} nats"
+        )
+        worse = [str(s) for s, cell in cells.items() if cell.low >= 0]
+        if worse:
+            said.append(f"{lens} does not: it is no better at state {', '.join(worse[:LISTED])}")
+        elif all(cell.high < 0 for cell in cells.values()):
+            said.append(f"{lens} does, at every state from 0 to {judged[-1]}")
+        else:
+            said.append(f"not decided for {lens}: at some states the interval of the difference holds 0")
+            decided = False
+    return Verdict(
+        topic, f"{'; '.join(said).capitalize()}.", decided, f"{'; '.join(because)}. The threshold is 0."
     )
 
 
 RULES: tuple[tuple[str, Callable[[Results], Verdict]], ...] = (
     ("settle_depth", settling),
     ("settle_depth", guess_and_refine),
+    ("lens_quality", better_lens),
     ("layer_skip", cheapest_layers),
     ("representation_profile", richest_state),
 )
@@ -212,6 +244,12 @@ def _tried(rule: Callable[[Results], Verdict], results: Results) -> Verdict:
         return rule(results)
     except Exception as error:  # noqa: BLE001  (one broken file must not take the page with it)
         return Verdict(topic, "Not decided: a measurement is missing or cannot be read.", False, str(error))
+
+
+def _through(results: Results) -> str:
+    """The lens that states were read through, where the result says so."""
+    lens = results["settle_depth"].provenance.get("lens")
+    return f", read through the lens {lens}" if lens else ""
 
 
 def _cheapest(best: int, cell: Cell, alike: list[int], noise: float) -> str:
