@@ -33,6 +33,7 @@ SCORES = {"entropy": "nats", "entropy_norm": "1", "distance": "tokens"}
 MASSES = ("previous", "first", "self", "local_8", "local_32")
 PROFILE = {"prompt_entropy": "1", "prompt_entropy_s2": "1", "effective_rank": "1", "curvature": "radians"}
 ONSETS, CELLS = ("definition", "k", "mode"), ("bucket", "token")
+ASKED = ("task", "mode")
 ANSWERS: dict[str, Row] = {
     **dict.fromkeys(("onset", "onset_median"), ((*ONSETS, *CELLS), "1")),
     "censored": (("k", "mode", *CELLS), "probability"),
@@ -180,6 +181,29 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
         "answer_accuracy": (("bucket",), "probability"),
         **dict.fromkeys(("relation_accuracy", "relation_baseline"), (("relation",), "probability")),
     },
+    "option_depth": {
+        **dict.fromkeys(
+            ("option_rank", "option_rank_median", "option_rank_geometric"), ((*ASKED, "state"), "1")
+        ),
+        "all_in_top": ((*ASKED, "k", "state"), "probability"),
+        **dict.fromkeys(
+            ("option_mass", "restricted_accuracy", "restricted_agreement"), ((*ASKED, "state"), "probability")
+        ),
+        "option_entropy": ((*ASKED, "state"), "nats"),
+        "majority_baseline": (("task",), "probability"),
+        **dict.fromkeys(("collection", "collection_median"), ((*ASKED, "definition"), "1")),
+        "collected_early": ((*ASKED, "definition"), "probability"),
+        **dict.fromkeys(("overtake", "overtake_median", "overtake_gold", "lead_changes"), (ASKED, "1")),
+        "chosen_late": (ASKED, "probability"),
+    },
+    "option_patch": {
+        **dict.fromkeys(("output_share", "output_mass"), (("state", "option"), "probability")),
+        **dict.fromkeys(("donor_answers", "target_answers"), ((), "probability")),
+        **dict.fromkeys(
+            ("transition", "transition_median", "lens_transition", "lens_transition_median", "lens_later"),
+            ((), "1"),
+        ),
+    },
     "head_patterns": {
         **{name: (("layer", "head"), unit) for name, unit in SCORES.items()},
         **dict.fromkeys(MASSES, (("layer", "head"), "probability")),
@@ -190,6 +214,10 @@ NO_HEADS = "no layer has softmax attention heads (its layers are: ssm)"
 REFUSALS: dict[tuple[str, str], str] = {
     (family, "head_patterns"): NO_HEADS for family in ("mamba", "mamba2", "rwkv", "xlstm", "zamba2")
 }
+REFUSALS["bert", "option_depth"] = "it is no causal language model, so no option follows a prompt"
+REFUSALS["bert", "option_patch"] = (
+    "it is no causal language model: a patched last position changes all others too"
+)
 REFUSALS["bert", "fact_depth"] = (
     "it is no causal language model, so it does not predict an answer token by token"
 )
@@ -204,6 +232,8 @@ PARAMETERS = {
     "decision_flips": {"positions": 64},
     "pos_depth": {"positions": 64, "kept": "all", "ranks": (1, 10)},
     "fact_depth": {"facts": 6},
+    "option_depth": {"items": 4, "shots": 0},
+    "option_patch": {"pairs": 2, "shots": 0},
     "early_exit": {"positions": 64, "targets": (90, 95), "every": (1, 2)},
     "head_patterns": {"every_query": 4},
 }
@@ -216,7 +246,7 @@ BY_DATA = {
     *(("decision_flips", name) for name in ("flip_rate", "chance_flip_rate", "bucket_transition")),
     ("early_exit", "threshold"),
     *(("pos_depth", name) for name in MEASUREMENTS["pos_depth"]),
-    *(("fact_depth", name) for name in MEASUREMENTS["fact_depth"]),
+    *((asked, name) for asked in ("fact_depth", "option_depth", "option_patch") for name in MEASUREMENTS[asked]),
 }
 """Measurements with cells that some text leaves empty, such as a bucket without any guess."""
 SIZES = {"state": lambda a: a.n_layers + 1, "layer": lambda a: a.n_layers, "head": lambda a: a.n_heads}

@@ -97,7 +97,7 @@ class Items:
         n_items: np.ndarray,
     ) -> Measurement:
         few = n < max(1, self.fewest)
-        value, low, high = np.where(few, np.nan, found)
+        value, low, high = (np.asarray(part) for part in np.where(few, np.nan, found))
         labels = {axis: np.asarray(names) for axis, names in axes.items()}
         reason = ""
         if few.any():
