@@ -246,7 +246,11 @@ BY_DATA = {
     *(("decision_flips", name) for name in ("flip_rate", "chance_flip_rate", "bucket_transition")),
     ("early_exit", "threshold"),
     *(("pos_depth", name) for name in MEASUREMENTS["pos_depth"]),
-    *((asked, name) for asked in ("fact_depth", "option_depth", "option_patch") for name in MEASUREMENTS[asked]),
+    *(
+        (asked, name)
+        for asked in ("fact_depth", "option_depth", "option_patch")
+        for name in MEASUREMENTS[asked]
+    ),
 }
 """Measurements with cells that some text leaves empty, such as a bucket without any guess."""
 SIZES = {"state": lambda a: a.n_layers + 1, "layer": lambda a: a.n_layers, "head": lambda a: a.n_heads}

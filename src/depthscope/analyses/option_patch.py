@@ -118,9 +118,8 @@ def _pair(model: Model, seen: View, row: int) -> dict[str, np.ndarray]:
     window = seen.windows[row]
     donor = last_states(model, torch.tensor([window.about["donor"]]))[0]
     ends = patched_ends(model, window.ids, donor)
-    own = last_states(model, torch.tensor([window.ids]))[0, -1]
     sets = [window.about["target_options"], window.about["donor_options"]]
-    kind, mass = _answers(model, torch.cat([ends, own[None]]), sets)
+    kind, mass = _answers(model, torch.cat([ends, seen.states[-1, row, -1:].to(ends)]), sets)
     shown = model.head.decode(seen.lens(donor[:, None].float()), donor[-1:].float(), Decode(top_k=1)).top_ids
     assert shown is not None
     ids = shown[:, 0, 0].cpu().numpy()
