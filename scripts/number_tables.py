@@ -11,8 +11,8 @@ import numpy as np
 from depthscope.registry import FAMILIES
 from depthscope.results.measurement import COLUMNS, Measurement
 
-LABEL = re.compile(r"\[(?P<axis>\w+)=(?P<label>\w+)\]")
-NAME = re.compile(rf"^(?P<name>\w+)(?:{LABEL.pattern})?$")
+LABEL = re.compile(r"\[(?P<axis>\w+)=(?P<label>[\w-]+)\]")
+NAME = re.compile(r"^(?P<name>\w+)(?P<labels>(?:\[\w+=[\w-]+\])*)$")
 DIGITS, TOP, GAP = 4, 5, "–"
 DEEP = ("state", "layer")
 Numbers = Mapping[str, Any]
@@ -27,17 +27,15 @@ def table(numbers: Numbers, kind: str, analysis: str, *names: str) -> str:
 def _found(numbers: Numbers, analysis: str, asked: str) -> Measurement:
     parsed = NAME.match(asked)
     if parsed is None:
-        raise ValueError(f"{asked!r} is not NAME or NAME[axis=label]")
+        raise ValueError(f"{asked!r} is not NAME or NAME[axis=label]...")
     kept = numbers["analyses"][analysis]["measurements"][parsed["name"]]
     axes = {axis: np.asarray(labels) for axis, labels in kept["axes"].items()}
     parts = {part: np.asarray(kept[part], np.float64) for part in COLUMNS if part in kept}
     parts |= {part: np.asarray(np.nan_to_num(parts[part])) for part in ("n", "n_items") if part in parts}
     words = {word: kept[word] for word in ("unit", "note", "missing")}
     whole = Measurement(parsed["name"], axes, **parts, **words)  # pyright: ignore[reportArgumentType]
-    if parsed["axis"] is None:
-        return whole
-    label = parsed["label"]
-    return whole.select(**{parsed["axis"]: int(label) if label.isdigit() else label})
+    asked_labels = {found["axis"]: found["label"] for found in LABEL.finditer(parsed["labels"])}
+    return whole.select(**{axis: int(v) if v.isdigit() else v for axis, v in asked_labels.items()})
 
 
 def origin(numbers: Numbers, link: str) -> str:
@@ -86,6 +84,26 @@ def halves(found: Mapping[str, Measurement]) -> str:
     return _table(["over depth, ends left out", *half], rows)
 
 
+def grid(found: Mapping[str, Measurement]) -> str:
+    """A row for each label of the first axis, without those that have no value.
+
+    Of one measurement a column for each label of its second axis; of several over that one axis a column each.
+    """
+    first = next(iter(found.values()))
+    axis, *further = first.axes
+    if further:
+        columns = {f"{further[0]} {v}": first.select(**{further[0]: v}) for v in first.axes[further[0]]}
+        head = list(columns)
+    else:
+        columns, head = dict(found), [_titled(name, m) for name, m in found.items()]
+    rows = [
+        [f"{label}", *(_cell(m, (k,)) for m in columns.values())]
+        for k, label in enumerate(first.axes[axis])
+        if any(np.isfinite(m.value[k]) for m in columns.values())
+    ]
+    return f"{_table([axis.replace('_', ' '), *head], rows)}\n\n{_counts(columns)}".rstrip()
+
+
 def largest(found: Mapping[str, Measurement]) -> str:
     """The largest cells of each measurement; where two axes are layers, the diagonal is left out."""
     rows: list[list[str]] = []
@@ -132,7 +150,7 @@ def families() -> str:
 
 
 TABLES: Mapping[str, Callable[[Mapping[str, Measurement]], str]] = {
-    "curves": curves, "halves": halves, "largest": largest, "scalars": scalars, "cell": cell,
+    "curves": curves, "grid": grid, "halves": halves, "largest": largest, "scalars": scalars, "cell": cell,
 }  # fmt: skip
 KINDS = ("run", "laws", *TABLES)
 

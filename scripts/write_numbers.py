@@ -9,7 +9,9 @@ A page asks for numbers between two comments; what stands there is replaced. `MO
     <!-- numbers: MODEL run -->                              where the numbers come from
     <!-- numbers: MODEL laws -->                             the verification table
     <!-- numbers: MODEL curves ANALYSIS NAME NAME ... -->    a row for each state or layer
-    <!-- numbers: MODEL curves ANALYSIS NAME[mode=wei] -->   one label of a further axis
+    <!-- numbers: MODEL curves ANALYSIS NAME[mode=wei] -->   one label of a further axis (or of several: NAME[a=1][b=2])
+    <!-- numbers: MODEL grid ANALYSIS NAME -->               a row and a column for the labels of two axes of any kind
+    <!-- numbers: MODEL grid ANALYSIS NAME NAME ... -->      a row for each label of their one axis
     <!-- numbers: MODEL halves ANALYSIS NAME ... -->         means over the layers (states) of each half
     <!-- numbers: MODEL largest ANALYSIS NAME ... -->        the five largest cells of each
     <!-- numbers: MODEL scalars ANALYSIS NAME ... -->        single numbers

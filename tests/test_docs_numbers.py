@@ -121,6 +121,24 @@ def test_halves_leave_out_the_ends():
     assert said.splitlines()[-1] == "| `loss` (nats) | 3 | 3 | 7 | 7 |"
 
 
+def test_a_grid_has_the_labels_of_two_axes_of_any_kind_and_leaves_out_empty_rows():
+    axes = {"word_class": np.array(["DET", "X", "NOUN"]), "k": np.array([1, 10])}
+    value = np.array([[1.5, 0.5], [np.nan, np.nan], [3.0, np.nan]])
+    found = Measurement("onset", axes, value, "1", n=np.full((3, 2), 9), missing="none of this class")
+    said = tables.grid({"onset": found}).splitlines()
+    assert said[0] == "| word class | k 1 | k 10 |"
+    assert said[2:4] == ["| DET | 1.500 | 0.5000 |", "| NOUN | 3 | – |"]
+    one = tables.grid({"onset": found.select(k=1), "other": found.select(k=10)}).splitlines()
+    assert one[0] == "| word class | `onset` | `other` |"
+    assert one[3] == "| NOUN | 3 | – |"
+
+
+def test_several_labels_pick_one_cell(toy: Run):
+    numbers = {"toy": script.numbers_of(toy)}
+    asked = ["toy", "cell", "layer_skip", "effect[layer=0][later_layer=2]"]
+    assert script.rendered(asked, numbers, ROOT) == "0.5000"
+
+
 def test_curves_of_different_axes_are_refused(toy: Run):
     with pytest.raises(ValueError, match="different axes"):
         tables.curves({"a": curve("a", [1.0, 2.0]), "b": curve("b", [1.0, 2.0, 3.0])})
