@@ -143,8 +143,19 @@ def test_parameters_and_prompts_that_cannot_be_are_refused(model: Model) -> None
         OptionPrompts(scoring="best")
     with pytest.raises(BadInput, match="items=1, shots=4"):
         OptionPrompts(items=1)
-    with pytest.raises(EmptyMaterial, match="every prompt is longer than 40 tokens"):
+    with pytest.raises(EmptyMaterial, match="every prompt is longer than 40 tokens, even without examples"):
         OptionPrompts(items=2, longest=40).windows(model, 0)
+
+
+def test_examples_are_left_out_until_half_of_the_questions_fit(model: Model) -> None:
+    found = OptionPrompts(items=4, longest=400).windows(model, 0).items
+    shots = {w.about["task"]: w.about["shots"] for w in found}
+    assert 0 < shots["choice"] < 4
+    assert shots["sentiment"] == 4
+    assert max(len(w.ids) for w in found) <= 400
+    assert {w.about["shots"] for w in OptionPairs(pairs=3, longest=400).windows(model, 0).items} == {
+        shots["choice"]
+    }
 
 
 def test_pairs_hold_two_prompts_with_different_options(model: Model) -> None:

@@ -98,8 +98,14 @@ class OptionDepth:
             *_depths(asked, items),
         ]
         left_out = int(part(total, "left_out", Sum).total)
-        notes = (f"Left out: {left_out} questions whose prompts are too long.",) if left_out else ()
-        return Findings({m.name: m for m in found}, notes=notes)
+        notes = [f"Left out: {left_out} questions whose prompts are too long."] if left_out else []
+        columns = part(total, "options", Rows).columns
+        for task, shots in sorted({*zip(columns["task"].tolist(), columns["shots"].tolist(), strict=True)}):
+            if shots < self.shots:
+                notes.append(
+                    f"{task} stands behind {shots} examples, not {self.shots}: with more it would not fit."
+                )
+        return Findings({m.name: m for m in found}, notes=tuple(notes))
 
 
 def _candidates(seen: View) -> dict[str, np.ndarray]:
@@ -147,6 +153,7 @@ def _about(seen: View, row: np.ndarray, option: np.ndarray, pseudo: np.ndarray) 
         "unit": np.array([w.document for w in windows], dtype=str),
         "task": np.array([w.about["task"] for w in windows], dtype=str),
         "mode": np.array(mode, dtype=str),
+        "shots": np.array([w.about["shots"] for w in windows]),
         "gold": np.where(pseudo, -1, np.array([w.about["gold"] for w in windows])),
         "option": option,
     }

@@ -80,6 +80,7 @@ class OptionPatch:
         del batch, given
         rows = [_pair(model.precise, seen, row) for row in range(len(seen.windows))]
         columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        columns["shots"] = np.array([w.about["shots"] for w in seen.windows])
         columns["unit"] = np.asarray(seen.units, dtype=str)
         return Tally({"pairs": Rows(np.array([w.index for w in seen.windows], np.uint64), columns, 10**6)})
 
@@ -110,7 +111,9 @@ class OptionPatch:
             enough.median(lens, "lens_transition_median", {}, "1", f"{note}; through the run's lens"),
             enough.mean(lens - patch, "lens_later", {}, "1", "states by which the lens shows it later than the patch"),
         ]  # fmt: skip
-        return Findings({m.name: m for m in found})
+        shots = int(c["shots"].min())
+        few = f"Prompts stand behind {shots} examples, not {self.shots}: with more they would not fit."
+        return Findings({m.name: m for m in found}, notes=(few,) if shots < self.shots else ())
 
 
 def _pair(model: Model, seen: View, row: int) -> dict[str, np.ndarray]:

@@ -51,12 +51,12 @@ class OptionPairs:
         before, _, words = edges(model.tokenizer, "auto", model.config.model_type)
         scored = Scored(model, before, "first_distinguishing", min(self.longest, reads(model)))
         sides = [
-            self._asked(tasks[task], scored, seed, k) for k, task in enumerate((self.target, self.donor))
+            self._fitting(tasks[task], scored, [seed, k]) for k, task in enumerate((self.target, self.donor))
         ]
         found = [_joined(*pair) for pair in zip(*sides, strict=False)][: self.pairs]
         if not found:
             raise EmptyMaterial(
-                f"{name}: every prompt is longer than {scored.longest} tokens; take fewer shots"
+                f"{name}: every prompt is longer than {scored.longest} tokens; even without examples"
             )
         items = tuple(
             Window(k, f"pair-{k:05d}", tuple(ids), (len(ids) - 1,), about)
@@ -64,16 +64,24 @@ class OptionPairs:
         )
         return Windows(items, f"{name}: {self.donor} into {self.target}", words, 0)
 
-    def _asked(
-        self, asked: Sequence[Question], scored: Scored, seed: int, side: int
+    def _fitting(
+        self, asked: Sequence[Question], scored: Scored, seed: Sequence[int]
     ) -> list[tuple[list[int], dict[str, Any]]]:
-        rng = np.random.default_rng([seed, side])
-        shown = examples(asked, self.shots, rng)
-        rest = [replace(q, pseudo=()) for k, q in enumerate(asked) if k not in shown]
-        shots = [asked[k].answered(asked[k].gold) for k in shown]
-        texts = [(rest[k], "\n\n".join([*shots, rest[k].text])) for k in balanced(rest, len(rest), rng)]
-        windows = (next(iter(scored.windows(q, "few_shot", text))) for q, text in texts[: 2 * self.pairs])
-        return [(ids, about) for ids, _, about in windows if 2 <= len(ids) <= scored.longest]
+        """Prompts that fit, behind as many examples as leave half of the questions."""
+        for shots in range(self.shots, -1, -1):
+            rng = np.random.default_rng(seed)
+            shown = examples(asked, shots, rng)
+            rest = [replace(q, pseudo=()) for k, q in enumerate(asked) if k not in shown]
+            before = [asked[k].answered(asked[k].gold) for k in shown]
+            chosen = [rest[k] for k in balanced(rest, 2 * self.pairs, rng)]
+            texts = ["\n\n".join([*before, q.text]) for q in chosen]
+            windows = [
+                next(iter(scored.windows(q, "few_shot", t))) for q, t in zip(chosen, texts, strict=True)
+            ]
+            fits = [(ids, about) for ids, _, about in windows if 2 <= len(ids) <= scored.longest]
+            if 2 * len(fits) >= len(windows) or not shots:
+                return [(ids, about | {"shots": shots}) for ids, about in fits]
+        return []
 
 
 def _joined(
@@ -85,6 +93,7 @@ def _joined(
             f"{target[1]['task']} and {donor[1]['task']} share the option token {sorted(both)}; take other tasks"
         )
     about = {
+        "shots": min(target[1]["shots"], donor[1]["shots"]),
         "donor": donor[0], "target_options": target[1]["candidates"], "donor_options": donor[1]["candidates"],
     }  # fmt: skip
     return target[0], about

@@ -21,12 +21,17 @@ SNIPPET = 60
 """Words of running text, of which the last tokens are read, where options are looked for that nothing asks for."""
 
 
+Prompt = tuple[str, list[int], tuple[int, ...], dict[str, Any]]
+"""Unit, ids, marked positions, and what is known of them."""
+
+
 @dataclass(frozen=True)
 class OptionPrompts:
     """Questions of several tasks, each once in every mode.
 
     Args:
-        source: see `questions`. items: questions a task, as many of each right answer. shots: examples before each.
+        source: see `questions`. items: questions a task, as many of each right answer. shots: examples before each,
+            and fewer where less than half of the questions would fit.
         scoring: "first_distinguishing" scores the first token in which options differ, behind what they share;
             "sequence" the sum over all tokens of an option; "last_subtoken" the last token of each.
         controls: also ask without examples (`zero_shot`), behind examples with mixed-up labels (`shuffled_labels`), and
@@ -64,19 +69,15 @@ class OptionPrompts:
         name, tasks = questions(self.source)
         before, _, words = edges(model.tokenizer, "auto", model.config.model_type)
         scored = Scored(model, before, self.scoring, min(self.longest, reads(model)))
-        found: list[tuple[str, list[int], tuple[int, ...], dict[str, Any]]] = []
+        found: list[Prompt] = []
         left_out = 0
         for number, (task, asked) in enumerate(tasks.items()):
-            rng = np.random.default_rng([seed, number])
-            for unit, variants in self._task(task, asked, rng):
-                windows = [list(scored.windows(q, mode, text)) for mode, q, text in variants]
-                if any(len(ids) > scored.longest for group in windows for ids, _, _ in group):
-                    left_out += 1
-                else:
-                    found += [(unit, ids, marks, about) for group in windows for ids, marks, about in group]
+            fitting, longer = self._fitting(task, asked, scored, [seed, number])
+            found += fitting
+            left_out += longer
         if not found:
             raise EmptyMaterial(
-                f"{name}: every prompt is longer than {scored.longest} tokens; take fewer shots, or raise `longest`"
+                f"{name}: every prompt is longer than {scored.longest} tokens, even without examples"
             )
         found[0][3]["left_out"] = left_out
         items = tuple(
@@ -84,26 +85,43 @@ class OptionPrompts:
         )
         return Windows(items, name, words, 0)
 
+    def _fitting(
+        self, task: str, asked: Sequence[Question], scored: Scored, seed: Sequence[int]
+    ) -> tuple[list[Prompt], int]:
+        """Prompts of the questions that fit, behind as many examples as leave half of them; and how many do not fit."""
+        for shots in range(self.shots, -1, -1):
+            units = self._task(task, asked, shots, np.random.default_rng(seed))
+            groups = [
+                [(unit, *window) for mode, q, text in variants for window in scored.windows(q, mode, text)]
+                for unit, variants in units
+            ]
+            fitting = [g for g in groups if all(len(ids) <= scored.longest for _, ids, _, _ in g)]
+            if 2 * len(fitting) >= len(groups) or shots == 0:
+                for prompt in (prompt for group in fitting for prompt in group):
+                    prompt[3]["shots"] = shots
+                return [prompt for group in fitting for prompt in group], len(groups) - len(fitting)
+        return [], len(asked)
+
     def _task(
-        self, task: str, asked: Sequence[Question], rng: np.random.Generator
+        self, task: str, asked: Sequence[Question], n: int, rng: np.random.Generator
     ) -> Iterator[tuple[str, list[tuple[str, Question, str]]]]:
-        """Each question's unit, and its text in every mode."""
-        shown = examples(asked, self.shots, rng)
+        """Each question's unit, and its text in every mode, behind n examples."""
+        shown = examples(asked, n, rng)
         rest = [q for k, q in enumerate(asked) if k not in shown]
         golds = [asked[k].gold for k in shown]
-        shots, mixed = ([asked[k].answered(g) for k, g in zip(shown, labels, strict=True)]
-                        for labels in (golds, shuffled(golds, rng)))  # fmt: skip
+        shots = [asked[k].answered(g) for k, g in zip(shown, golds, strict=True)]
+        mixed = [asked[k].answered(g) for k, g in zip(shown, shuffled(golds, rng), strict=True)]
         places = balanced(rest, self.items, rng)
         texts = snippets(len(places), rng) if self.controls else []
         for number, place in enumerate(places):
             q = rest[place]
+            bare = replace(q, pseudo=())
             variants = [("few_shot" if shown else "zero_shot", q, "\n\n".join([*shots, q.text]))]
             if self.controls and shown:
-                bare = replace(q, pseudo=())
                 variants.append(("zero_shot", bare, q.text))
                 variants.append(("shuffled_labels", bare, "\n\n".join([*mixed, q.text])))
             if self.controls:
-                variants.append(("elsewhere", replace(q, gold=-1, pseudo=()), texts[number]))
+                variants.append(("elsewhere", replace(bare, gold=-1), texts[number]))
             yield f"{task}-{number:05d}", variants
 
 
