@@ -66,6 +66,30 @@ TEXTS = {
         "Function words are few and expected.",
         "arXiv:2510.18871, part-of-speech case study",
     ),
+    "fact_depth": Text(
+        "How deep answers are recalled",
+        "At which depth does each token of a known answer emerge?",
+        "Prompts are read with their answers; ranks of the right tokens are taken at every state.",
+        "A positive difference says that the first token forms deeper than later ones.",
+        "Later tokens often only complete a name.",
+        "How Do LLMs Use Their Depth?, arXiv:2510.18871",
+    ),
+    "option_depth": Text(
+        "When options are gathered and chosen",
+        "When do the options of a question rank high, and when is one of them chosen?",
+        "Probabilities and ranks of the options at the last position of each prompt.",
+        "Early collection and a late overtake mean: gather, then decide.",
+        "Letters are frequent tokens: look at the controls.",
+        "How Do LLMs Use Their Depth?, arXiv:2510.18871",
+    ),
+    "option_patch": Text(
+        "Answers after a patched last position",
+        "From which depth on does the last position carry another prompt's answer?",
+        "A donor's state takes the place of the last position's, and the model goes on.",
+        "Early patches leave the target's options, late ones bring the donor's.",
+        "Layers above look back at the target's text.",
+        "How Do LLMs Use Their Depth?, arXiv:2510.18871",
+    ),
     "early_exit": Text(
         "Early exit",
         "How many layers could be saved if a token left as soon as it is safe?",
@@ -256,6 +280,47 @@ def pos_depth() -> Result:
     return result("pos_depth", found, ("Function words come before content words.",))
 
 
+def fact_depth() -> Result:
+    places = np.array([[8.0, np.nan, np.nan], [9, 6, np.nan], [10, 6, 4], [np.nan] * 3])
+    by = {"bucket": ("1", "2", "3", "4+"), "token": (1, 2, 3)}
+    top = 1 / (1 + np.exp(np.stack([places, places - 3])[..., None] - STATES))
+    few = {"missing": "insufficient: 0 to 12 facts where 50 are needed"}
+    found = [
+        measurement("share_in_top", {"k": (1, 10), **by, "state": STATES}, top, "probability", **few),
+        measurement("accuracy", by, np.where(np.isnan(places), np.nan, 0.4), "probability", **few),
+    ]
+    return result("fact_depth", found)
+
+
+def option_depth() -> Result:
+    by = {"task": ("choice", "sentiment"), "mode": ("few_shot", "unused_letters", "elsewhere")}
+    rise = 1 / (1 + np.exp(np.array([5.0, 7.0])[:, None, None] - STATES))
+    mass = rise * np.array([0.9, 0.02, 0.01])[:, None]
+    mass[1, 1] = np.nan
+    choice = 0.25 + 0.7 * DEPTH * np.ones((2, 3, 1))
+    by_state = {**by, "state": STATES}
+    found = [
+        measurement("option_mass", by_state, mass, "probability", missing="none is asked for"),
+        measurement("restricted_agreement", by_state, choice, "probability"),
+        measurement("restricted_accuracy", by_state, choice - 0.1, "probability"),
+        measurement("overtake", by, [[9.0, 8, 8], [7, 8, 8]]),
+    ]
+    return result("option_depth", found)
+
+
+def option_patch() -> Result:
+    donor = 1 / (1 + np.exp(8.0 - STATES))
+    share = np.stack([0.8 * (1 - donor), 0.9 * donor, 0.2 - 0.1 * donor], 1)
+    found = [
+        measurement(
+            "output_share", {"state": STATES, "option": ("target", "donor", "other")}, share, "probability"
+        ),
+        measurement("transition", {}, 8.0),
+        measurement("lens_transition", {}, 9.5),
+    ]
+    return result("option_patch", found)
+
+
 def early_exit() -> Result:
     by = {
         "policy": ("prob", "margin", "entropy", "patience", "cosine"),
@@ -411,6 +476,9 @@ def results() -> dict[str, Result]:
         frequency_onset,
         decision_flips,
         pos_depth,
+        fact_depth,
+        option_depth,
+        option_patch,
         early_exit,
         lens_quality,
         lens_validation,
