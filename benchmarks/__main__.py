@@ -1,4 +1,4 @@
-"""`python -m benchmarks [capture decode skips loading memory] [--model NAME] [--dtype TYPE] [--out FILE]`."""
+"""`python -m benchmarks [NAME ...] [--model NAME] [--dtype TYPE] [--out FILE]`; `--help` lists the names."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import torch
 
 import depthscope as ds
 from benchmarks.cases import CASES
+from benchmarks.lenses import step_memory
 from benchmarks.processes import loading, memory
 
-NAMES = (*CASES, "loading", "memory")
+NAMES = (*CASES, "loading", "memory", "step_memory")
 
 
 def main() -> None:
@@ -35,6 +36,8 @@ def main() -> None:
             measured = CASES[name](model)
         elif name == "loading":
             measured = [loading(given.model)]
+        elif name == "step_memory":
+            measured = [step_memory(given.model), step_memory(given.large)]
         else:
             measured = [memory(given.model), memory(given.large)]
         for each in measured:

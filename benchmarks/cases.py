@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from benchmarks.lenses import lens_step, ridge
 from benchmarks.paired import Ratio, paired
 from depthscope.analyses.head_patterns import HeadPatterns
 from depthscope.analyses.logit_lens import WANTED
@@ -114,4 +115,4 @@ def _logits(model: Model, final: Tensor, weight: Tensor) -> Tensor:
         return nn.functional.linear(model.head.normalised(final), weight)
 
 
-CASES = {"capture": capture, "decode": decode, "skips": skips}
+CASES = {"capture": capture, "decode": decode, "skips": skips, "lens_step": lens_step, "ridge": ridge}
