@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from depthscope.runtime import lens_step
 from depthscope.runtime.head import Head
@@ -164,3 +166,31 @@ def test_no_more_logits_exist_at_one_time_than_three_blocks(
     assert max(sizes) == POSITIONS * 32
     assert sum(sizes) >= STATES * POSITIONS * VOCAB
     assert max(saved) <= STATES * POSITIONS * WIDTH
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the largest tensor that any operation made."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        for value in found if isinstance(found, tuple | list) else (found,):
+            if isinstance(value, Tensor) and value._base is None:
+                self.numel = max(self.numel, value.numel())
+        return found
+
+
+@pytest.mark.parametrize("cap", [None, 30.0])
+def test_at_a_vocabulary_of_262144_no_tensor_of_the_step_is_larger_than_a_block(cap: float | None) -> None:
+    """18 states at 48 positions: their logits together would be 906 MB, a block is 12.6 MB."""
+    vocab, width, states = 262144, 16, 18
+    unembed = nn.Linear(width, vocab, bias=False)
+    found = replace(anatomy(), unembed=unembed, d_vocab=vocab, final_norm=None, logit_cap=cap)
+    head = Head(found, torch.float32)
+    rows = torch.randn(states, 48, width).requires_grad_()
+    with Largest() as largest:
+        loss = fused_loss(head, rows, kl_goal(head, torch.randn(48, width)))
+        torch.autograd.grad(loss.sum(), rows)
+    assert largest.numel <= lens_step.ROWS["cpu"] * lens_step.CHUNK["cpu"]
+    assert largest.numel < states * 48 * vocab / 50
