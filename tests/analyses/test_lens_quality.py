@@ -15,12 +15,14 @@ from formulas import Plain
 from planted import SAID, TOKEN, WIDTH, V, following, planted, rising, the_answer, value
 
 from depthscope.analyses.lens_quality import LensQuality
+from depthscope.analyses.lens_validation import LensValidation
 from depthscope.analyses.logit_lens import LogitLens
 from depthscope.engine.audit import audit
 from depthscope.engine.lenses import beside_logit
 from depthscope.engine.needs import Analysis
 from depthscope.engine.shard import sampled
-from depthscope.errors import BadInput
+from depthscope.errors import BadInput, Refused
+from depthscope.materials.frequency import FrequencyTable
 from depthscope.materials.window import Window, Windows
 from depthscope.results.result import Result
 from depthscope.runtime.lens import LOGIT, Lens
@@ -144,6 +146,23 @@ def test_a_shard_without_a_chosen_position_adds_nothing(late: Model, tmp_path: P
 def test_parameters_that_mean_nothing_are_refused(late: Model, wrong: dict, tmp_path: Path) -> None:
     with pytest.raises(BadInput):
         look(late, LensQuality(**wrong), tmp_path, [EXACT])
+
+
+@pytest.mark.parametrize("ids", [V, 10 * V])
+def test_a_frequency_table_of_another_tokenizer_is_refused(late: Model, ids: int, tmp_path: Path) -> None:
+    FrequencyTable(np.ones(ids, np.int64), "another", "elsewhere").save(tmp_path / "table.npz")
+    for analysis in (
+        LensQuality(table=str(tmp_path / "table.npz")),
+        LensValidation(table=str(tmp_path / "table.npz")),
+    ):
+        with pytest.raises(Refused, match="another tokenizer"):
+            look(late, analysis, tmp_path, [EXACT])
+
+
+def test_a_lens_of_another_width_is_refused(late: Model, tmp_path: Path) -> None:
+    narrow = Lens("ridge", "narrow", torch.zeros(LAYERS, 8, 8), torch.zeros(LAYERS, 8))
+    with pytest.raises(BadInput, match="another model"):
+        look(late, LensQuality(positions=8), tmp_path, [narrow])
 
 
 def test_a_fitted_lens_may_not_be_called_logit() -> None:
