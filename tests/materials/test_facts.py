@@ -74,6 +74,13 @@ def test_a_fact_that_is_stated_twice_is_one_fact_of_weight_two(tmp_path: Path) -
     assert len({w.document for w in found.items}) == 2
 
 
+def test_files_are_read_together_and_associations_are_no_facts(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    bias = {"cloze": "A nurse is", "answer": "kind", "relation_type": "bias"}
+    source = f"{written(tmp_path, ROWS)},{written(tmp_path / 'more', [ROWS[0], bias])}"
+    assert [(f.answer, f.weight) for f in facts(source)[1]] == [("cold", 3), ("Gradlon", 1), ("Cold", 1)]
+
+
 def test_an_answer_that_stands_in_the_prompt_is_left_out_and_counted(tmp_path: Path) -> None:
     found = FactPrompts(written(tmp_path, ROWS), control=False).windows(model(Words()), 0)
     assert dict(zip(LEFT_OUT, found.items[0].about["left_out"], strict=True)) == {

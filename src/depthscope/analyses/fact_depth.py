@@ -63,7 +63,7 @@ class FactDepth:
     """Onsets of the tokens of known answers.
 
     Args:
-        source: a file of facts, see `materials.facts`; "" is the packaged set. facts: the most facts; 0 reads all.
+        source: files of facts, see `materials.facts`; "" is the packaged set. facts: the most facts; 0 reads all.
         control: also read words of running text in the same shapes. text: where from; "" is the packaged sample.
         fewest: facts a cell needs.
     """

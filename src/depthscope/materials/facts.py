@@ -50,8 +50,8 @@ class FactPrompts:
     """Prompts with their answers, each fact once; and as many words of running text, where asked.
 
     Args:
-        source: a file of JSON lines with `cloze` and `answer`, where known `relation` and `aliases`; "" is the packaged
-            set. A (cloze, answer) that occurs twice is one fact of weight 2.
+        source: files of JSON lines with `cloze` and `answer`, where known `relation` and `aliases`, with commas between
+            them; "" is the packaged set. A (cloze, answer) that occurs twice is one fact of weight 2.
         limit: the most facts, taken from the relations in turn; 0 reads all.
         control: also read words of running text with the same number of tokens behind as many words of context.
         text: where the running text is; "" is the packaged sample.
@@ -168,25 +168,33 @@ class Pool:
 def facts(source: str) -> tuple[str, list[Fact]]:
     """Where facts came from and the facts, each (cloze, answer) once with its weight.
 
+    Rows that say of themselves that they are no facts (`relation_type` is "bias") are passed over.
+
     Raises:
         BadInput: for a row without text in `cloze` or `answer`.
     """
-    name, found = rows(source, "facts.jsonl", ("cloze", "answer"))
+    read = [rows(path.strip(), "facts.jsonl", ("cloze", "answer")) for path in source.split(",")]
     first: dict[tuple[str, str], Row] = {}
     weight: dict[tuple[str, str], int] = defaultdict(int)
-    for number, row in enumerate(found):
-        for column in ("cloze", "answer"):
-            if not isinstance(row[column], str) or not row[column].strip():
-                raise BadInput(
-                    f"{name} row {number + 1} has the {column} {row[column]!r}; every fact needs a prompt and an answer"
-                )
-        key = row["cloze"].rstrip(), row["answer"].strip()
-        first.setdefault(key, row)
-        weight[key] += 1
-    return name, [
+    for name, found in read:
+        for number, row in enumerate(found, start=1):
+            if row.get("relation_type") != "bias":
+                key = _key(name, number, row)
+                first.setdefault(key, row)
+                weight[key] += 1
+    return ", ".join(name for name, _ in read), [
         Fact(*key, str(row.get("relation", "")), weight[key], tuple(map(str, row.get("aliases", ()))))
         for key, row in first.items()
     ]
+
+
+def _key(name: str, number: int, row: Row) -> tuple[str, str]:
+    for column in ("cloze", "answer"):
+        if not isinstance(row[column], str) or not row[column].strip():
+            raise BadInput(
+                f"{name} row {number} has the {column} {row[column]!r}; every fact needs a prompt and an answer"
+            )
+    return row["cloze"].rstrip(), row["answer"].strip()
 
 
 def in_turn(found: Sequence[Fact], limit: int, seed: int) -> list[Fact]:
