@@ -2,8 +2,8 @@
 
 Question: At which depth does the model's final prediction first appear, and from where on does it stay?
 
-Method: At hash-sampled positions the top-1 token of every state (logit lens) is compared with the final
-top-1. first = the first state that shows it; stable = the first state from which it never leaves again;
+Method: At hash-sampled positions the top-1 token of every state, read through the lens of the run, is compared with
+the final top-1. first = the first state that shows it; stable = the first state from which it never leaves again;
 persistent = the first of two consecutive states that show it. All counted in states 0..L. *_censored is the
 share of positions that reach it only at the last state. flip_rate(s) = share of positions whose top-1 at
 state s is not the final one; decision_flips splits them by frequency and by correctness.
@@ -11,8 +11,8 @@ state s is not the final one; decision_flips splits them by frequency and by cor
 How to read: A stable depth late in the network says that predictions are revised until the end. The gap
 between first and stable is how often an early guess is lost and regained.
 
-What misleads: This is the model's own head on the raw stream; a tuned lens settles earlier. Agreement of
-frequent tokens by chance counts as a first appearance. The mean of a skewed histogram is not a typical
+What misleads: A depth is that of a lens: the logit lens is the model's own head on the raw stream, a fitted lens
+settles earlier. Agreement of frequent tokens by chance counts as a first appearance. The mean of a skewed histogram is not a typical
 position: look at the histogram.
 
 Source: Belrose et al. 2023, section 5 (prediction depth); How Do LLMs Use Their Depth? (arXiv 2510.18871).
