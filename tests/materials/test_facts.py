@@ -84,11 +84,17 @@ def test_files_are_read_together_and_associations_are_no_facts(tmp_path: Path) -
 def test_an_answer_that_stands_in_the_prompt_is_left_out_and_counted(tmp_path: Path) -> None:
     found = FactPrompts(written(tmp_path, ROWS), control=False).windows(model(Words()), 0)
     assert dict(zip(LEFT_OUT, found.items[0].about["left_out"], strict=True)) == {
-        "answer in the prompt": 1, "answer too long": 0, "prompt too long": 0,
+        "answer in the prompt": 1, "answer is a number": 0, "answer too long": 0, "prompt too long": 0,
     }  # fmt: skip
     alias = [{"cloze": "The old man of the sea said", "answer": "Proteus", "aliases": ["old man of the sea"]}]
     with pytest.raises(EmptyMaterial, match="1 answer in the prompt"):
         FactPrompts(written(tmp_path, alias), control=False).windows(model(Words()), 0)
+
+
+def test_numbers_are_left_out(tmp_path: Path) -> None:
+    rows = [{"cloze": "The war ended in", "answer": year} for year in ("1918", "1,918.5")]
+    with pytest.raises(EmptyMaterial, match="2 answer is a number"):
+        FactPrompts(written(tmp_path, rows), control=False).windows(model(Words()), 0)
 
 
 def test_prompts_longer_than_the_model_reads_are_left_out(tmp_path: Path) -> None:

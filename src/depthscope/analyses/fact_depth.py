@@ -5,9 +5,10 @@ those that only finish the name?
 
 Method: Prompts that a known answer follows ("The capital of France is", "Paris") are read together with their
 answers, so that every answer token is predicted behind the right ones before it. Each fact counts once; facts
-whose prompt holds the answer are left out. At each answer token the rank of the right id is taken at every state,
-through the run's lens. For k = 1 and 10, first is the first state with rank <= k, stable the first from which on
-it stays <= k; both count L where it is never reached, first_dropped leaves those out. Cells are the number of
+whose prompt holds the answer are left out, and so are numbers. At each answer token the rank of the right id is
+taken at every state, through the run's lens. For k = 1 and 10, first is the first state with rank <= k, stable the
+first from which on it stays <= k; both count L where it is never reached, first_dropped leaves those out. Cells
+are the number of
 answer tokens (1, 2, 3, 4+) and the token's place among them. token_correct keeps the tokens that the model gets
 right, answer_correct the facts all of whose tokens it gets right, all keeps everything. difference is the onset
 of token 1 minus that of token j of the same fact. The control reads words of running text of equal length in

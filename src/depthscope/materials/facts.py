@@ -24,7 +24,7 @@ from depthscope.runtime.model import Model
 
 LONGEST = 8
 """Answers of more tokens are left out."""
-LEFT_OUT = ("answer in the prompt", "answer too long", "prompt too long")
+LEFT_OUT = ("answer in the prompt", "answer is a number", "answer too long", "prompt too long")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,12 @@ class Fact:
     relation: str
     weight: int
     aliases: tuple[str, ...] = ()
+
+    def unfit(self) -> str:
+        """Why the fact is left out, or nothing. Tokenizers cut numbers into digits, of which the first says little."""
+        if re.fullmatch(r"[\d\s.,]+", self.answer):
+            return "answer is a number"
+        return "answer in the prompt" if self.gives_itself_away() else ""
 
     def gives_itself_away(self) -> bool:
         """True where the prompt holds the answer, or another name of it, as words."""
@@ -94,8 +100,9 @@ class FactPrompts:
         for number, fact in enumerate(found):
             if self.limit and taken == self.limit:
                 return
-            if fact.gives_itself_away():
-                left_out["answer in the prompt"] += 1
+            why = fact.unfit()
+            if why:
+                left_out[why] += 1
                 continue
             prompt, answer = continued(model.tokenizer, fact.cloze, fact.answer)
             if len(answer) > LONGEST or len(before) + len(prompt) + len(answer) > longest:
