@@ -100,3 +100,15 @@ def test_the_union_of_different_groups_is_refused_and_of_equal_ones_kept() -> No
     assert (Decode(groups=GROUPS) | Decode(groups=GROUPS)).groups == GROUPS
     with pytest.raises(BadInput, match="different token sets, 3 and 1"):
         Decode(groups=GROUPS) | Decode(groups=((1,),))
+
+
+def test_no_position_at_all_gives_empty_reductions() -> None:
+    head = head_of(None)
+    states, none = torch.zeros(STATES, 0, WIDTH, dtype=torch.float64), torch.zeros(0, 4, dtype=torch.long)
+    trace = head.decode(states, states[-1], Decode(top_k=3, candidates=True, groups=GROUPS), candidates=none)
+    assert trace.candidate_rank is not None
+    assert trace.group_mass is not None
+    assert trace.top_ids is not None
+    assert trace.candidate_rank.shape == (STATES, 0, 4)
+    assert trace.group_mass.shape == (STATES, 0, 3)
+    assert trace.top_ids.shape == (STATES, 0, 3)

@@ -183,12 +183,12 @@ class _Running:
             ),
             target_rank=_square(shape, 1 + self.target_above.long() if self.wanted.target_rank else None),
             final_rank=_square(shape, 1 + self.final_above.long() if self.wanted.final_rank else None),
-            top_ids=None if ids is None else ids.reshape(*shape, ids.shape[-1]),
-            top_logits=None if logits is None else logits.reshape(*shape, logits.shape[-1]),
+            top_ids=_square(shape, ids),
+            top_logits=_square(shape, logits),
             final_top1=self.ref.top1,
-            candidate_log_prob=None if found is None else (found.logit - lse[:, None]).reshape(*shape, -1),
-            candidate_rank=None if found is None else 1 + found.above.long().reshape(*shape, -1),
-            group_mass=self.group_mass.reshape(*shape, -1) if self.groups else None,
+            candidate_log_prob=_square(shape, None if found is None else found.logit - lse[:, None]),
+            candidate_rank=_square(shape, None if found is None else 1 + found.above.long()),
+            group_mass=_square(shape, self.group_mass if self.groups else None),
         )
 
     def _kl(self, lse: Tensor) -> Tensor | None:
@@ -236,7 +236,8 @@ class _Candidates:
 
 
 def _square(shape: tuple[int, int], values: Tensor | None) -> Tensor | None:
-    return None if values is None else values.reshape(shape)
+    """[row, ...] -> [state, position, ...]."""
+    return None if values is None else values.reshape(*shape, *values.shape[1:])
 
 
 def _gathered(head: Head, u: Tensor, ids: Tensor) -> Tensor:
