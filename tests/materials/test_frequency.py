@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from depthscope.errors import BadInput, EmptyMaterial, Refused, StoreError
 from depthscope.materials import frequency
-from depthscope.materials.frequency import FrequencyTable, bucket_names, count, special_ids, vocabulary
+from depthscope.materials.frequency import FrequencyTable, bucket_names, count, vocabulary
+from depthscope.materials.spelling import special_ids
 from depthscope.runtime.tiny import PlainTokenizer
 
 SIZE = 64

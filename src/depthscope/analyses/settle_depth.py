@@ -12,8 +12,8 @@ How to read: A stable depth late in the network says that predictions are revise
 between first and stable is how often an early guess is lost and regained.
 
 What misleads: A depth is that of a lens: the logit lens is the model's own head on the raw stream, a fitted lens
-settles earlier. Agreement of frequent tokens by chance counts as a first appearance. The mean of a skewed histogram is not a typical
-position: look at the histogram.
+settles earlier. Agreement of frequent tokens by chance counts as a first appearance. The mean of a skewed
+histogram is not a typical position: look at the histogram.
 
 Source: Belrose et al. 2023, section 5 (prediction depth); How Do LLMs Use Their Depth? (arXiv 2510.18871).
 """

@@ -19,7 +19,8 @@ from depthscope.engine.tally import Counts, Part, PerDocument, Rows, Tally
 from depthscope.engine.view import View
 from depthscope.errors import Refused
 from depthscope.materials.data import data_path
-from depthscope.materials.frequency import FrequencyTable, bucket_names, special_ids
+from depthscope.materials.frequency import FrequencyTable, bucket_names
+from depthscope.materials.spelling import special_ids
 from depthscope.runtime.model import Batch, Model
 
 ALL = 2**40

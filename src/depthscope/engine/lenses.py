@@ -19,7 +19,8 @@ from depthscope.engine.tally import Rows
 from depthscope.engine.view import Decoded, View
 from depthscope.errors import BadInput
 from depthscope.materials.data import data_path
-from depthscope.materials.frequency import Buckets, FrequencyTable, special_ids, vocabulary
+from depthscope.materials.frequency import Buckets, FrequencyTable, vocabulary
+from depthscope.materials.spelling import special_ids
 from depthscope.runtime.head import Decode
 from depthscope.runtime.lens import LOGIT, Lens
 from depthscope.runtime.model import Model

@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from depthscope.errors import BadInput, EmptyMaterial, Refused
+from depthscope.materials.spelling import special_ids
 from depthscope.store.atomic import store_error, write_bytes
 
 EDGES = (10, 100, 1000)
@@ -189,15 +190,6 @@ def vocabulary(tokenizer: Any) -> tuple[str, int]:  # noqa: ANN401
         named = list(enumerate(tokenizer.convert_ids_to_tokens(range(len(tokenizer)))))
     content = json.dumps(named, ensure_ascii=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16], named[-1][0] + 1
-
-
-def special_ids(tokenizer: Any) -> tuple[int, ...]:  # noqa: ANN401
-    """Ids that stand for no text: BOS, EOS, padding and the like, ascending."""
-    found = getattr(tokenizer, "all_special_ids", None)
-    if found is None:
-        names = ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id")
-        found = [k for name in names if (k := getattr(tokenizer, name, None)) is not None]
-    return tuple(sorted(set(map(int, found))))
 
 
 def count(

@@ -41,7 +41,7 @@ def spelled(tokenizer: Any, ids: Sequence[int]) -> Spelled:  # noqa: ANN401
     Raises:
         Refused: when the tokenizer gives no offsets and its texts do not grow token by token.
     """
-    known = special_ids(tokenizer)
+    known = frozenset(special_ids(tokenizer))
     text, spans, special = "", list[Span](), set[int]()
     for is_special, group in groupby(map(int, ids), key=lambda i: i in known):
         run = list(group)
@@ -55,12 +55,13 @@ def spelled(tokenizer: Any, ids: Sequence[int]) -> Spelled:  # noqa: ANN401
     return Spelled(text, tuple(spans), frozenset(special))
 
 
-def special_ids(tokenizer: Any) -> frozenset[int]:  # noqa: ANN401
-    """Ids that stand for no text: what the tokenizer calls special, else its pad, BOS and EOS."""
-    named = getattr(tokenizer, "all_special_ids", None)
-    if named is None:
-        named = [getattr(tokenizer, f"{word}_token_id", None) for word in ("pad", "bos", "eos")]
-    return frozenset(int(i) for i in named if i is not None)
+def special_ids(tokenizer: Any) -> tuple[int, ...]:  # noqa: ANN401
+    """Ids that stand for no text: BOS, EOS, padding and the like, ascending."""
+    found = getattr(tokenizer, "all_special_ids", None)
+    if found is None:
+        names = ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id")
+        found = [k for name in names if (k := getattr(tokenizer, name, None)) is not None]
+    return tuple(sorted(set(map(int, found))))
 
 
 def text_of(tokenizer: Any, ids: Sequence[int]) -> str:  # noqa: ANN401
