@@ -7,8 +7,8 @@ Method: Each prompt of the target task (letters) has a donor prompt of another t
 of the last position takes the target's place at the same state, and the model goes on from there, in float32. The
 most likely next token is a target option, a donor option, or other: output_share; output_mass is the probability of
 each set. transition is the first state from which on the output is a donor option, among pairs whose donor alone
-gives one (donor_answers). lens_transition is the first state from which on the run's lens shows the donor's final
-token at the donor's last position, and lens_later is the difference, lens minus patch, within the same pair. Units
+gives one (donor_answers). lens_transition is the first state from which on the run's lens shows a donor option
+at the donor's last position, and lens_later is the difference, lens minus patch, within the same pair. Units
 are pairs.
 
 How to read: Early patches leave the target's options, late ones bring the donor's. Before the transition the last
@@ -125,8 +125,8 @@ def _pair(model: Model, seen: View, row: int) -> dict[str, np.ndarray]:
     kind, mass = _answers(model, torch.cat([ends, seen.states[-1, row, -1:].to(ends)]), sets)
     shown = model.head.decode(seen.lens(donor[:, None].float()), donor[-1:].float(), Decode(top_k=1)).top_ids
     assert shown is not None
-    ids = shown[:, 0, 0].cpu().numpy()
-    return {"kind": kind[:-1], "mass": mass[:-1], "clean": kind[-1], "shown": ids == ids[-1]}
+    seen_by_lens = np.isin(shown[:, 0, 0].cpu().numpy(), sets[1])
+    return {"kind": kind[:-1], "mass": mass[:-1], "clean": kind[-1], "shown": seen_by_lens}
 
 
 def _answers(model: Model, ends: Tensor, sets: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
