@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from formulas import Plain
-from planted import at_token, look, planted, rising, text_of, the_answer, value
+from planted import at_token, following, look, planted, rising, says, text_of, the_answer, value
 
 from depthscope.analyses.fact_depth import FactDepth
 from depthscope.errors import BadInput, Refused
@@ -177,3 +177,14 @@ def test_encoders_and_empty_answers_are_refused(tmp_path: Path) -> None:
     path.write_text('{"cloze": "A is", "answer": ""}\n')
     with pytest.raises(BadInput, match="row 1 has the answer ''"):
         look(tiny("llama"), FactDepth(str(path)), tmp_path, rising())
+
+
+def test_an_effect_of_place_needs_enough_first_tokens_too(tmp_path: Path) -> None:
+    # 20 first tokens are right, and 40 second ones behind right first ones
+    answers = [[36, 37]] * 20 + [[38, 39]] * 20
+    model = planted({4: at_token(SPACE, the_answer(10.0)), 1: says(following, 10.0)})
+    result = look(model, FactDepth(written(tmp_path, answers), control=False, fewest=30), tmp_path, rising())
+    n = result["token_effect"].select(mode="token_correct", **ONCE).n
+    assert n.tolist() == [20, 0]
+    assert np.isnan(result["token_effect"].select(mode="token_correct", **ONCE).value).all()
+    assert result["entropy_slope"].select(mode="token_correct", **ONCE).n == 40

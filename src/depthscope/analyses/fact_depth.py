@@ -214,6 +214,7 @@ def apart(answers: Answers, items: Items, prefix: str) -> list[Measurement]:
         items.coefficient(
             first, several, 1, f"{prefix}first_minus_single", ONSETS, "1",
             "states by which first tokens of longer answers come deeper than single-token answers",
+            sides=np.stack([several[:, 1] == side for side in (0, 1)], 1),
         ),
     ]  # fmt: skip
 
@@ -228,7 +229,11 @@ def explained(answers: Answers, items: Items, prefix: str) -> list[Measurement]:
         values, design, 1, f"{prefix}entropy_slope", ONSETS, "1/nats",
         "states a nat of entropy of the final prediction, at equal place in the answer",
     )  # fmt: skip
-    effects = [items.coefficient(values, design, column, "", ONSETS, "1") for column in (2, 3)]
+    at = answers["token"][:, None] == TOKENS
+    effects = [
+        items.coefficient(values, design, 1 + k, "", ONSETS, "1", sides=at[:, [0, k]])  # against token 1
+        for k in (1, 2)
+    ]
     joined = {
         p: np.stack([getattr(e, p) for e in effects], -1) for p in ("value", "low", "high", "n", "n_items")
     }

@@ -60,16 +60,18 @@ class Items:
         axes: Axes,
         unit: str,
         note: str = "",
+        sides: np.ndarray | None = None,
     ) -> Measurement:
         """One coefficient of a least-squares regression on design [item, column] in each cell.
 
-        A cell needs `fewest` units in all, and where the column is a group (0 or 1) that many on both sides.
+        Args:
+            sides: [item, side], True where an item is on a side of the comparison; a cell needs `fewest` units on each.
         """
+        groups = np.ones((len(design), 1), bool) if sides is None else sides
         found, n, n_items = _nothing(axes)
         for cell, at, units in self._cells(values, where=True):
-            sides = [design[at, column] == side for side in (0, 1)]
-            group = [len(np.unique(units[side])) for side in sides] if np.logical_or(*sides).all() else []
-            n[cell], n_items[cell] = min([len(np.unique(units)), *group]), len(units)
+            n[cell] = min(len(np.unique(units[side])) for side in groups[at].T)
+            n_items[cell] = len(units)
             if n[cell] >= self.fewest:
                 y = values[(at, *cell)]
                 fitted = bootstrap_regression(design[at], y, units, DRAWS, self.facts.seed)
