@@ -177,7 +177,7 @@ def test_no_rule_decides_without_an_interval():
         )
         for name, result in results().items()
     }
-    assert [said.decided for said in verdict.verdicts(found)] == [False] * 5
+    assert [said.decided for said in verdict.verdicts(found)] == [False] * len(verdict.RULES)
 
 
 def test_a_missing_measurement_is_not_decided_and_a_missing_analysis_is_left_out():

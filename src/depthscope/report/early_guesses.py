@@ -1,0 +1,83 @@
+"""Verdicts on early guesses: frequent tokens first, function words first, and whether leaving early pays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from depthscope.report.sentence import Cell, Verdict
+from depthscope.results.result import Result
+
+Results = Mapping[str, Result]
+
+
+def frequent_first(results: Results) -> Verdict:
+    """Whether early guesses are frequent tokens: share of the first bucket, an eighth of the depth minus the end."""
+    topic = "Whether early guesses are the most frequent tokens"
+    found = results["frequency_onset"]["share_above_final"]
+    states, bucket = np.asarray(found.axes["state"]), np.asarray(found.axes["bucket"])[0]
+    last = int(states.max())
+    early = int(states[np.abs(states - last / 8).argmin()])
+    cell = Cell.of(found, state=early, bucket=bucket)
+    share = results["frequency_onset"]["share"]
+    here, end = (Cell.of(share, state=s, bucket=bucket).value for s in (early, last))
+    because = f"frequency_onset/share_above_final of ranks {bucket} at state {early} is {cell.said()}; "
+    because += "the threshold is 0."
+    through = f"read through the lens {results['frequency_onset'].provenance.get('lens', 'logit')}"
+    if cell.low > 0:
+        words = f"more often than in the end ({end:.0%}): frequent tokens come first"
+    elif cell.high < 0:
+        words = f"less often than in the end ({end:.0%}): frequent tokens do not come first"
+    else:
+        return Verdict(topic, f"Not decided: about as often early as in the end, {through}.", False, because)
+    sentence = (
+        f"At state {early} of {last} a token of ranks {bucket} is on top at {here:.0%} of positions, {words}; "
+        f"{through}."
+    )
+    return Verdict(topic, sentence, True, because)
+
+
+def function_words_first(results: Results) -> Verdict:
+    """Whether function words come before content words: difference of their first states with rank 1 against 0."""
+    topic = "Whether function words are predicted at smaller depth than content words"
+    found = results["pos_depth"]["difference"]
+    k = int(np.asarray(found.axes["k"]).min())
+    cell = Cell.of(found, definition="first", k=k)
+    if np.isnan(cell.value):
+        return Verdict(topic, f"Not decided: {found.missing or 'too few words'}.", False, "")
+    because = f"pos_depth/difference (content minus function, first state with rank <= {k}) is {cell.said()} states; "
+    because += "the threshold is 0."
+    if cell.low > 0:
+        said = f"Function words come {cell.value:.1f} states before content words"
+    elif cell.high < 0:
+        said = f"Content words come {-cell.value:.1f} states before function words"
+    else:
+        return Verdict(topic, "Not decided: the interval of the difference holds 0.", False, because)
+    lens = results["pos_depth"].provenance.get("lens", "logit")
+    return Verdict(topic, f"{said}, read through the lens {lens}.", True, because)
+
+
+def exits_pay(results: Results) -> Verdict:
+    """Whether leaving early pays: the best net saving of operations at the strictest target but one against 0."""
+    topic = "Whether tokens could leave early"
+    found = results["early_exit"]["net_saving"]
+    target = sorted(int(t) for t in found.axes["target"])[-2:][0]
+    cells = {
+        (str(policy), int(every)): Cell.of(found, policy=policy, every=every, target=target)
+        for policy in np.asarray(found.axes["policy"])
+        for every in np.asarray(found.axes["every"])
+    }
+    cells = {name: cell for name, cell in cells.items() if np.isfinite(cell.value)}
+    if not cells:
+        return Verdict(topic, f"Not decided: {found.missing or 'too few documents'}.", False, "")
+    (policy, every), best = max(cells.items(), key=lambda item: item[1].value)
+    because = f"early_exit/net_saving of {policy}, every {every}, at {target} % agreement is {best.said()}; "
+    because += "the best of all policies, the threshold is 0."
+    if best.low > 0:
+        sentence = f"At {target} % agreement, {policy} would save {best.value:.0%} of the operations."
+    elif best.high <= 0:
+        sentence = f"At {target} % agreement no policy saves operations: looking costs more than it saves."
+    else:
+        return Verdict(topic, "Not decided: the interval of the best saving holds 0.", False, because)
+    return Verdict(topic, sentence, True, because)
