@@ -13,6 +13,7 @@ import torch
 import depthscope as ds
 from benchmarks.cases import CASES
 from benchmarks.lenses import step_memory
+from benchmarks.paired import ASKED, PAIRS
 from benchmarks.processes import loading, memory
 
 NAMES = (*CASES, "loading", "memory", "step_memory")
@@ -26,7 +27,9 @@ def main() -> None:
     asked.add_argument("--dtype", default="float32")
     asked.add_argument("--large", default="gemma3-270m", help="the model of the large vocabulary in `memory`")
     asked.add_argument("--out", type=Path)
+    asked.add_argument("--pairs", type=int, default=PAIRS, help="pairs of runs a ratio")
     given = asked.parse_args()
+    ASKED[0] = given.pairs
     found: dict[str, list[dict[str, object]]] = {}
     model = ds.load(given.model, dtype=given.dtype) if set(given.names) & set(CASES) else None
     machine = platform.processor() or platform.machine()
@@ -46,7 +49,10 @@ def main() -> None:
     if given.out:
         about = {"threads": torch.get_num_threads(), "torch": torch.__version__}
         about |= {"dtype": given.dtype, "model": given.model}
-        given.out.write_text(json.dumps({"machine": about, **found}, indent=2) + "\n", encoding="utf-8")
+        kept = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else {}
+        given.out.write_text(
+            json.dumps({**kept, "machine": about, **found}, indent=2) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

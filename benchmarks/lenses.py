@@ -72,7 +72,7 @@ def dense(model: Model) -> Callable[[], object]:
 
 def lens_step(model: Model) -> list[Ratio]:
     """Time of the fused step in units of the dense one; 4 states at 128 positions, one affine head."""
-    return [paired("fused lens step / dense autograd", dense(model), fused(model), "<= 1.2", pairs=5)]
+    return [paired("fused lens step / dense autograd", dense(model), fused(model), "<= 1.2", most=5)]
 
 
 def ridge(model: Model) -> list[Ratio]:
@@ -86,7 +86,7 @@ def ridge(model: Model) -> list[Ratio]:
             base_model(model.net)(**batch.inputs, use_cache=False)
 
     return [
-        paired("ridge lens sums / bare forward", forward, lambda: gathered(model, chosen), "<= 1.5", pairs=3)
+        paired("ridge lens sums / bare forward", forward, lambda: gathered(model, chosen), "<= 1.5", most=3)
     ]
 
 

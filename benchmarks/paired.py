@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 PAIRS = 9
 QUIET = 0.05
+ASKED = [PAIRS]
+"""How many pairs are timed; `--pairs` changes it."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,12 @@ class Ratio:
 
 
 def paired(
-    name: str, a: Callable[[], object], b: Callable[[], object], goal: str = "", pairs: int = PAIRS
+    name: str, a: Callable[[], object], b: Callable[[], object], goal: str = "", most: int = PAIRS
 ) -> Ratio:
-    """Time A and B in the order A B B A, `pairs` times, after one warm-up of each."""
+    """Time A and B in the order A B B A, as often as asked but at most `most` times, after one warm-up of each."""
     a(), b()
     ratios, drifts, base = [], [], []
+    pairs = min(ASKED[0], most)
     for _ in range(pairs):
         a1, b1, b2, a2 = _timed(a), _timed(b), _timed(b), _timed(a)
         ratios.append((b1 + b2) / (a1 + a2))
