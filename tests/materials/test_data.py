@@ -42,3 +42,8 @@ def test_a_line_that_is_no_object_is_named(content: bytes, said: str, tmp_path: 
 
 def test_without_a_source_the_packaged_file_is_read() -> None:
     assert "text" in next(iter(json_rows("", "sample.jsonl")))
+
+
+def test_a_folder_is_no_file_of_rows(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="cannot be read: Is a directory"):
+        list(json_rows(tmp_path))

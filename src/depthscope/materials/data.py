@@ -38,7 +38,7 @@ def json_rows(source: str | Path, packaged: str = "") -> Iterator[dict[str, Any]
     """
     if str(source):
         path = data_path(source)
-        name, raw = path.name, path.read_bytes()
+        name, raw = path.name, _read(path)
     else:
         name = packaged
         raw = resources.files("depthscope.materials").joinpath(f"packaged/{packaged}").read_bytes()
@@ -51,6 +51,13 @@ def json_rows(source: str | Path, packaged: str = "") -> Iterator[dict[str, Any]
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield _row(name, number, line)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}; a JSON-lines file is expected") from error
 
 
 def _row(name: str, number: int, line: str) -> dict[str, Any]:
