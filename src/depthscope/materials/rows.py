@@ -23,10 +23,7 @@ def rows(source: str, packaged: str, columns: Sequence[str] = ()) -> tuple[str, 
         EmptyMaterial: for a file without rows.
     """
     name = Path(source).name if source else f"packaged {packaged}"
-    try:
-        found = list(json_rows(source, packaged))
-    except OSError as error:
-        raise BadInput(f"{source} cannot be read: {error.strerror}; give a file of JSON lines") from error
+    found = list(json_rows(source, packaged))
     if not found:
         raise EmptyMaterial(f"{name} has no rows; give JSON objects, one a line")
     for number, row in enumerate(found, start=1):
