@@ -41,9 +41,9 @@ class Reference:
         logits = u.new_empty(u.shape[0], head.d_vocab)
         for a, b in head.chunks():
             _logits(head, u, a, b, logits[:, a:b])
-        lse = torch.logsumexp(logits, dim=-1)
         p = torch.softmax(logits, dim=-1)
-        entropy = lse - torch.linalg.vecdot(p, logits)
+        lse = logits.amax(-1) - p.amax(-1).log()
+        entropy = lse - torch.bmm(p[:, None], logits[..., None])[:, 0, 0]
         mixed = mixed_bias = None
         if head.anatomy.logit_cap is None:
             mixed, mixed_bias = cls._mix(head, p, u)
@@ -121,7 +121,7 @@ class _Running:
         self.group_mass = u.new_zeros(rows, len(self.groups))
 
     def take(self, z: Tensor, start: int, buffer: Tensor) -> None:
-        """Add one chunk of logits [row, chunk]; `buffer` has its shape."""
+        """Add one chunk of logits [row, chunk]; `buffer` has its shape. Both are written over."""
         peak = self._take_top(z, start) if self.wanted.top_k else z.amax(-1)
         if self.final_logit is not None:
             self.final_above += above(z, self.final_logit, self.finals, start, buffer)
@@ -139,15 +139,21 @@ class _Running:
         chunk = peak - p.amax(-1).log()
         together = torch.logaddexp(self.logsumexp, chunk)
         kept, share = torch.exp(self.logsumexp - together), torch.exp(chunk - together)
+        # products go where the logits were, which nobody needs any more: fresh memory costs as much as a product
         if self.weighted is not None:
-            self.weighted.mul_(kept).addcmul_(torch.linalg.vecdot(p, z), share)
+            self.weighted.mul_(kept).addcmul_(torch.mul(p, z, out=z).sum(-1), share)
         if self.against is not None:
             reference = self.ref.logits[:, start : start + z.shape[1]]
-            self.against.mul_(kept).addcmul_(self._paired(p, reference), share)
+            product = torch.mul(self._by_state(p, reference), reference, out=self._by_state(z, reference))
+            self.against.mul_(kept).addcmul_(product.sum(-1).reshape(-1), share)
         for k, group in enumerate(self.groups):
             inside = group[(group >= start) & (group < start + z.shape[1])] - start
             self.group_mass[:, k].mul_(kept).addcmul_(p[:, inside].sum(-1), share)
         self.logsumexp = together
+
+    def _by_state(self, rows: Tensor, like: Tensor) -> Tensor:
+        """[row, chunk] as [state, position, chunk], in place."""
+        return rows.view(self.n_states, *like.shape)
 
     def _paired(self, rows: Tensor, reference: Tensor) -> Tensor:
         """Row-wise products with the reference of the row's position."""
