@@ -18,12 +18,14 @@ from depthscope.engine.measured import mean, part
 from depthscope.engine.needs import Facts, Needs, by_material, united
 from depthscope.engine.plan import plan
 from depthscope.engine.reading import Reading
+from depthscope.engine.source import lenses_of
 from depthscope.engine.tally import PerDocument, Tally
 from depthscope.errors import BadInput, RunMismatch
 from depthscope.materials.window import Window, Windows
 from depthscope.results.result import Findings
 from depthscope.runtime.head import Decode
 from depthscope.runtime.lens import LOGIT, Lens
+from depthscope.runtime.lens_folder import save_lens
 from depthscope.runtime.model import Model
 from depthscope.runtime.run import run as real_run
 
@@ -237,3 +239,13 @@ def test_two_workers_read_prompts_through_a_lens_as_one_does(llama: Model, tmp_p
     two = audit(llama, ["logit_lens"], out=tmp_path / "two", workers=2, **how)["logit_lens"]
     for name, found in one.findings.measurements.items():
         np.testing.assert_array_equal(found.value, two[name].value, err_msg=name)
+
+
+def test_two_folders_of_one_kind_are_told_apart_by_their_names(llama: Model, tmp_path: Path):
+    for number, name in enumerate(("normal", "reduced")):
+        save_lens(lens_of(llama, 0.1 * (number + 1), "ridge"), tmp_path / name)
+    found = lenses_of(f"{tmp_path / 'normal'},{tmp_path / 'reduced'},logit", llama)
+    assert [lens.name for lens in found] == ["normal", "reduced", "logit"]
+    assert [lens.name for lens in lenses_of(str(tmp_path / "normal"), llama)] == ["ridge"]
+    with pytest.raises(BadInput, match="of different names"):
+        lenses_of(f"{tmp_path / 'normal'},{tmp_path / 'normal'}", llama)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ class Source:
 
 
 def lenses_of(asked: Lenses, model: Model) -> tuple[Lens, ...]:
-    """The lenses of a run, the first one its own.
+    """The lenses of a run, the first one its own; folders whose lenses have one name are called by the folder's.
 
     Raises:
         BadInput: for none, or two of one name. What `load_lens` raises for a folder that does not fit the model.
@@ -70,7 +70,15 @@ def lenses_of(asked: Lenses, model: Model) -> tuple[Lens, ...]:
     items = (
         asked.split(",") if isinstance(asked, str) else [asked] if isinstance(asked, Path | Lens) else asked
     )
-    found = [_lens(item, model) for item in items if not isinstance(item, str) or item.strip()]
+    items = [item for item in items if not isinstance(item, str) or item.strip()]
+    found = [_lens(item, model) for item in items]
+    kinds = [lens.name for lens in found]
+    found = [
+        replace(lens, name=Path(item).name)
+        if kinds.count(lens.name) > 1 and not isinstance(item, Lens) and lens is not LOGIT
+        else lens
+        for lens, item in zip(found, items, strict=True)
+    ]
     names = [lens.name for lens in found]
     if not found or len(set(names)) < len(names):
         raise BadInput(
