@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from depthscope.measures.regression import bootstrap_regression
+from depthscope.measures.statistics import bootstrap_regression
 
 
 def test_coefficients_are_those_of_least_squares() -> None:

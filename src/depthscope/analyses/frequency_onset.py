@@ -43,6 +43,7 @@ from depthscope.errors import BadInput, EmptyMaterial, Refused
 from depthscope.materials.frequency import EDGES, Buckets
 from depthscope.materials.prefixes import Prefixes
 from depthscope.measures.onset import first_onset, stable_onset
+from depthscope.measures.statistics import bootstrap_curve
 from depthscope.results.measurement import Measurement, Table
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.head import Decode
@@ -139,27 +140,20 @@ def _shares(guesses: Guesses, buckets: Buckets, facts: Facts) -> list[Measuremen
 
 def _onset(share: PerDocument, buckets: Buckets, facts: Facts) -> Measurement:
     """The state at which half of the final share is reached, with a bootstrap interval over units."""
+    value, low, high = bootstrap_curve(share.sums, share.counts, _half, DRAWS, facts.seed)
     units = len(share.units)
-    draws = np.random.default_rng(facts.seed).multinomial(units, np.full(units, 1 / units), DRAWS)
-    value = _half(share.sums.sum(0))
-    drawn = _half(np.tensordot(draws.astype(np.float64), share.sums, 1))
-    ends = np.full((2, *value.shape), np.nan)
-    for cell in zip(*np.nonzero(np.isfinite(value)), strict=True):
-        known = drawn[(slice(None), *cell)]
-        if units > 1:
-            ends[(slice(None), *cell)] = np.quantile(known[np.isfinite(known)], (0.025, 0.975))
     note = "state from which the share is at least half of the final share: for the first time, or for good"
     missing = "no final prediction falls in this bucket" if np.isnan(value).any() else ""
     n, n_items = np.full(value.shape, units), np.full(value.shape, int(share.counts[:, -1, 0].sum()))
     axes = {"definition": np.asarray(DEFINITIONS), "bucket": np.asarray(buckets.names)}
-    return Measurement("onset", axes, value, "1", ends[0], ends[1], n, n_items, note, missing)
+    return Measurement("onset", axes, value, "1", low, high, n, n_items, note, missing)
 
 
-def _half(sums: np.ndarray) -> np.ndarray:
-    """Sums [.. state bucket] -> onsets of half of the final sum [.. definition bucket]; NaN where that is 0."""
-    hit = torch.from_numpy(2 * sums >= sums[..., -1:, :]).movedim(-2, -1)
+def _half(curves: np.ndarray) -> np.ndarray:
+    """Shares [.. state bucket] -> onsets of half of the final share [.. definition bucket]; NaN where that is 0."""
+    hit = torch.from_numpy(2 * curves >= curves[..., -1:, :]).movedim(-2, -1)
     onsets = torch.stack([first_onset(hit), stable_onset(hit)], -2).double().numpy()
-    return np.where(sums[..., -1:, :] > 0, onsets, np.nan)
+    return np.where(curves[..., -1:, :] > 0, onsets, np.nan)
 
 
 def _top_tokens(guesses: Guesses, names: Mapping[int, str], top: int) -> Table:

@@ -36,13 +36,12 @@ import numpy as np
 
 from depthscope.anatomy.anatomy import Anatomy
 from depthscope.engine.curves import quantile
-from depthscope.engine.guesses import usable
-from depthscope.engine.lenses import Compared, cards, compared, names, overlaps, with_rest
+from depthscope.engine.lenses import Compared, cards, compared, names, overlaps, readable, with_rest
 from depthscope.engine.measured import Axes, mean, median, part, states
 from depthscope.engine.needs import Facts, Needs
 from depthscope.engine.tally import PerDocument, Rows, Sum, Tally
 from depthscope.engine.view import View
-from depthscope.errors import BadInput, Refused
+from depthscope.errors import BadInput
 from depthscope.materials.frequency import EDGES, bucket_names
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
@@ -82,14 +81,11 @@ class LensQuality:
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """The states; refused without an unembedding, or with a frequency table of another vocabulary."""
-        if not anatomy.has_unembedding():
-            raise Refused("it has no unembedding, so no lens can be read out")
         if self.positions < 1 or self.marginal_tokens < 1:
             raise BadInput(
                 f"positions={self.positions}, marginal_tokens={self.marginal_tokens}; both are 1 or more"
             )
-        usable(self.table, self.edges, anatomy)
-        return Needs(frozenset({"L0.resid_pre", "L*.resid_post"}))
+        return readable(anatomy, self.table, self.edges)
 
     def observe(self, model: Model, batch: Batch, seen: View, given: Mapping[str, Result]) -> Tally:
         """Values and differences of each position by lens and state, summed by unit."""

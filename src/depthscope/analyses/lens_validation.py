@@ -39,14 +39,15 @@ import numpy as np
 from jaxtyping import Int
 
 from depthscope.anatomy.anatomy import Anatomy
-from depthscope.engine.guesses import spelled, spelling, usable
-from depthscope.engine.lenses import Compared, cards, compared, names, overlaps, with_rest
+from depthscope.engine.guesses import spelled, spelling
+from depthscope.engine.lenses import Compared, cards, compared, names, overlaps, readable, with_rest
 from depthscope.engine.measured import Axes, mean, part, ratio, states
 from depthscope.engine.needs import Facts, Needs
 from depthscope.engine.tally import PerDocument, Rows, Sum, Tally
 from depthscope.engine.view import View
-from depthscope.errors import BadInput, Refused
+from depthscope.errors import BadInput
 from depthscope.materials.frequency import EDGES, bucket_names
+from depthscope.materials.spelling import single_tokens
 from depthscope.results.measurement import Measurement, Table
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
@@ -84,12 +85,9 @@ class LensValidation:
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """The states; refused without an unembedding, or with a frequency table of another vocabulary."""
-        if not anatomy.has_unembedding():
-            raise Refused("it has no unembedding, so no lens can be read out")
         if self.positions < 1 or self.top < 1:
             raise BadInput(f"positions={self.positions}, top={self.top}; both are 1 or more")
-        usable(self.table, self.edges, anatomy)
-        return Needs(frozenset({"L0.resid_pre", "L*.resid_post"}))
+        return readable(anatomy, self.table, self.edges)
 
     def observe(self, model: Model, batch: Batch, seen: View, given: Mapping[str, Result]) -> Tally:
         """Masses, shares of top-1 tokens, and divergences on and off the set."""
@@ -138,18 +136,12 @@ def token_set(tokenizer: Any, words: str) -> Int[np.ndarray, " id"]:  # noqa: AN
     """
     found: set[int] = set()
     for word in (w.strip() for w in words.split(",")):
-        variants = {
-            f"{space}{v}"
-            for v in (word.lower(), word.capitalize(), word.upper(), word)
-            for space in ("", " ")
-        }
-        read = [tokenizer.encode(v, add_special_tokens=False) for v in sorted(variants) if word]
-        single = {int(ids[0]) for ids in read if len(ids) == 1}
+        single = single_tokens(tokenizer, word)
         if not single:
             raise BadInput(
                 f"words={words!r}: no form of {word!r} is one token of this model; give other words"
             )
-        found |= single
+        found.update(single)
     return np.asarray(sorted(found), np.int64)
 
 

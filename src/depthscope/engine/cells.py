@@ -10,8 +10,7 @@ import numpy as np
 from depthscope.engine.measured import DRAWS
 from depthscope.engine.needs import Facts
 from depthscope.engine.tally import PerDocument
-from depthscope.measures.regression import bootstrap_regression
-from depthscope.measures.statistics import bootstrap_median, bootstrap_ratio
+from depthscope.measures.statistics import bootstrap_median, bootstrap_ratio, bootstrap_regression
 from depthscope.results.measurement import Measurement
 
 Axes = Mapping[str, Sequence[object] | np.ndarray]

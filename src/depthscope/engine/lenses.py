@@ -13,11 +13,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from depthscope.engine.guesses import OWN
+from depthscope.anatomy.anatomy import Anatomy
+from depthscope.engine.guesses import OWN, usable
+from depthscope.engine.needs import Needs
 from depthscope.engine.shard import sampled
 from depthscope.engine.tally import Rows
 from depthscope.engine.view import Decoded, View
-from depthscope.errors import BadInput
+from depthscope.errors import BadInput, Refused
 from depthscope.materials.data import data_path
 from depthscope.materials.frequency import Buckets, FrequencyTable, vocabulary
 from depthscope.materials.spelling import special_ids
@@ -63,6 +65,18 @@ class Compared:
                 log_p = head.logits(lens.at(s, state), chosen) - decoded.trace.logsumexp[s][:, None]
                 found[k, s] = log_p.double().exp().sum(0).cpu().numpy()
         return found
+
+
+def readable(anatomy: Anatomy, table: str, edges: Sequence[int]) -> Needs:
+    """What analyses that compare lenses read: the states, which they decode themselves at positions of their own.
+
+    Raises:
+        Refused: without an unembedding, or with a frequency table of another vocabulary. What `usable` raises.
+    """
+    if not anatomy.has_unembedding():
+        raise Refused("it has no unembedding, so no lens can be read out")
+    usable(table, edges, anatomy)
+    return Needs(frozenset({"L0.resid_pre", "L*.resid_post"}))
 
 
 def compared(model: Model, view: View, positions: int, table: str, edges: Sequence[int]) -> Compared | None:

@@ -82,10 +82,10 @@ class Session:
 
     def source(self, material: Material | None) -> Source:
         """What a material gives, read once; its ids are written beside those of the text."""
-        if material not in self.sources:
-            windows = material.windows(self.model, self.seed)  # pyright: ignore[reportOptionalMemberAccess]
-            taken = material.name in {s.name for s in self.sources.values()}  # pyright: ignore[reportOptionalMemberAccess]
-            name = f"{material.name}-{windows.hash[:8]}" if taken else material.name  # pyright: ignore[reportOptionalMemberAccess]
+        if material is not None and material not in self.sources:
+            windows = material.windows(self.model, self.seed)
+            taken = material.name in {s.name for s in self.sources.values()}
+            name = f"{material.name}-{windows.hash[:8]}" if taken else material.name
             found = self.sources[material] = Source.of(name, windows)
             self.manifest["materials"][name] = found.described()
             self._write_inputs(found)

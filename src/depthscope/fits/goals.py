@@ -20,6 +20,7 @@ from depthscope.engine.shard import hashed
 from depthscope.errors import BadInput
 from depthscope.fits.quality import chosen
 from depthscope.fits.states import STATES, Read
+from depthscope.materials.spelling import single_tokens
 from depthscope.materials.window import Window
 from depthscope.runtime.lens_step import Goal, cross_entropy_goal, kl_goal
 from depthscope.runtime.model import Batch, Model
@@ -137,9 +138,7 @@ def variants(tokenizer: Any, words: Sequence[str]) -> tuple[int, ...]:  # noqa: 
     """
     found: dict[int, None] = {}
     for word in words:
-        spellings = {s + w for w in (word, word.lower(), word.capitalize(), word.upper()) for s in ("", " ")}
-        encoded = [tokenizer.encode(text, add_special_tokens=False) for text in sorted(spellings)]
-        ids = [each[0] for each in encoded if len(each) == 1]
+        ids = single_tokens(tokenizer, word)
         if not ids:
             raise BadInput(
                 f"no single token spells {word!r} in this tokenizer; name a frequent word of one token"

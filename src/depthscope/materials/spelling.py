@@ -64,6 +64,17 @@ def special_ids(tokenizer: Any) -> tuple[int, ...]:  # noqa: ANN401
     return tuple(sorted(set(map(int, found))))
 
 
+def single_tokens(tokenizer: Any, word: str) -> tuple[int, ...]:  # noqa: ANN401
+    """Ids of every spelling of a word that is one token: as given, lower, capital, upper, with and without a space.
+
+    In the order of the spellings; empty where no spelling is one token, and for an empty word.
+    """
+    forms = (word, word.lower(), word.capitalize(), word.upper()) if word else ()
+    texts = sorted({space + form for form in forms for space in ("", " ")})
+    encoded = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
+    return tuple(dict.fromkeys(int(ids[0]) for ids in encoded if len(ids) == 1))
+
+
 def text_of(tokenizer: Any, ids: Sequence[int]) -> str:  # noqa: ANN401
     """Ids as text, nothing tidied up."""
     if hasattr(tokenizer, "is_fast"):

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -61,7 +62,7 @@ class Windows:
         """Names of the documents read, in order of first appearance."""
         return tuple(dict.fromkeys(w.document for w in self.items))
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """A digest of every document name and token id, and of what windows say of themselves."""
         digest = hashlib.sha256()

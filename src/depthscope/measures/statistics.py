@@ -185,6 +185,40 @@ def bootstrap_curve(
     return Interval(value, low.reshape(value.shape), high.reshape(value.shape))
 
 
+def bootstrap_regression(
+    design: Num[np.ndarray, "n column"],
+    values: Num[np.ndarray, " n"],
+    units: Shaped[np.ndarray, " n"],
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Least-squares coefficients with a percentile bootstrap interval that resamples whole units.
+
+    beta minimises sum (y - X beta)^2, so beta = (Xᵀ X)^-1 Xᵀ y; a draw weighs each unit's own Xᵀ X and Xᵀ y by how
+    often it was drawn. With X = (1, group) the second coefficient is the difference of two means. Items with a NaN
+    are left out. NaN where the columns depend on each other; draws in which they do are left out, and with fewer than
+    2 units the ends are NaN.
+
+    Returns:
+        Interval of shape [column].
+    """
+    known = np.isfinite(design).all(1) & np.isfinite(values)
+    X, y = np.asarray(design[known], np.float64), np.asarray(values[known], np.float64)
+    names, member = np.unique(units[known], return_inverse=True)
+    width = design.shape[1]
+    gram, moment = np.zeros((len(names), width, width)), np.zeros((len(names), width))
+    np.add.at(gram, member, X[:, :, None] * X[:, None, :])
+    np.add.at(moment, member, X * y[:, None])
+    value = _solved(gram.sum(0)[None], moment.sum(0)[None])[0]
+    if len(names) < 2 or np.isnan(value).any():
+        nothing = np.full(width, np.nan)
+        return Interval(value, nothing, nothing.copy())
+    weights = _multiplicities(len(names), draws, seed).astype(np.float64)
+    drawn = _solved(np.einsum("du,uij->dij", weights, gram), weights @ moment)
+    return Interval(value, *_ends(drawn, level))
+
+
 def weighted_median(values: Num[np.ndarray, " n"], weights: Num[np.ndarray, " n"]) -> float:
     """Value that splits the total weight in half; midpoint of two values where the split falls between them.
 
@@ -279,6 +313,15 @@ def _quantiles(ordered: np.ndarray, weights: np.ndarray, share: float) -> np.nda
     return ordered[(reached >= needed).argmax(1)]
 
 
+def _solved(gram: np.ndarray, moment: np.ndarray) -> np.ndarray:
+    """Solutions [draw, column] of gram beta = moment; NaN where the columns depend on each other."""
+    found = np.full(moment.shape, np.nan)
+    fine = np.linalg.matrix_rank(gram, hermitian=True) == gram.shape[-1]
+    if fine.any():
+        found[fine] = np.linalg.solve(gram[fine], moment[fine][..., None])[..., 0]
+    return found
+
+
 def _blocks(draws: int, width: int) -> Iterator[slice]:
     """Consecutive slices of the draws that keep draws x width within `BLOCK` numbers."""
     step = max(1, BLOCK // max(1, width))
@@ -292,6 +335,7 @@ LAWS = (
     Law(bootstrap_median, ()),
     Law(bootstrap_quantile, (), {"share": 0.95}),
     Law(bootstrap_curve, (), {"statistic": np.asarray}),
+    Law(bootstrap_regression, ()),
     Law(weighted_median, ("permutation_free",)),
     Law(permutation_p, ("non_negative", "bounded_by_one", "shift_free", "scale_free")),
     Law(holm, ("non_negative", "bounded_by_one")),

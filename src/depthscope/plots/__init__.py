@@ -58,6 +58,11 @@ def present(result: Result, names: Sequence[str]) -> dict[str, Measurement]:
     return there
 
 
+def split(found: Measurement, axis: str) -> dict[str, Measurement]:
+    """Label -> the measurement at that label of an axis, in the order of the axis."""
+    return {str(label): found.select(**{axis: label}) for label in found.axes[axis]}
+
+
 def rows(found: Measurement, **fixed: Any) -> list[Row]:
     """One row per cell: labels, value, low, high, n, n_items (None where missing), depth, and `fixed`."""
     columns = {name: np.asarray(values).tolist() for name, values in found.columns().items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from depthscope.plots import Spec, described, finish, lines, present
+from depthscope.plots import Spec, described, finish, lines, present, split
 from depthscope.results.result import Result
 
 SUITS = ("lens_validation",)
@@ -14,6 +14,6 @@ def plot(result: Result) -> Spec:
     """Share of positions whose top-1 is in the most frequent bucket by state, one line a lens."""
     found = present(result, READS)["top1_share"]
     bucket = found.axes["bucket"][0]
-    series = {str(lens): found.select(lens=lens, bucket=bucket) for lens in found.axes["lens"]}
+    series = split(found.select(bucket=bucket), "lens")
     note = f"tokens of frequency rank {bucket}"
     return finish(lines(series, "state", "share of positions"), TITLE, described(series, "state"), note)

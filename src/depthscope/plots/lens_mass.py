@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from depthscope.plots import Spec, dashed, described, finish, lines, present
+from depthscope.plots import Spec, dashed, described, finish, lines, present, split
 from depthscope.results.result import Result
 
 SUITS = ("lens_validation",)
@@ -14,6 +14,6 @@ def plot(result: Result) -> Spec:
     """Mean mass of the most frequent bucket minus that under the final state, one line a lens; 0 dashed."""
     found = present(result, READS)["mass_above_final"]
     bucket = found.axes["bucket"][0]
-    series = {str(lens): found.select(lens=lens, bucket=bucket) for lens in found.axes["lens"]}
+    series = split(found.select(bucket=bucket), "lens")
     drawn = [*lines(series, "state", "mass above final"), *dashed(0.0, "as much as under the final state")]
     return finish(drawn, TITLE, described(series, "state"), f"tokens of frequency rank {bucket}")

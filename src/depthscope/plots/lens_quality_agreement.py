@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from depthscope.plots import Spec, described, finish, lines, present
+from depthscope.plots import Spec, described, finish, lines, present, split
 from depthscope.results.result import Result
 
 SUITS = ("lens_quality",)
@@ -13,5 +13,5 @@ TITLE = "Agreement with the final prediction, by lens"
 def plot(result: Result) -> Spec:
     """Share of positions with the final top-1 by state, one line a lens."""
     found = present(result, READS)["top1_agreement"]
-    series = {str(lens): found.select(lens=lens) for lens in found.axes["lens"]}
+    series = split(found, "lens")
     return finish(lines(series, "state", "agreement"), TITLE, described(series, "state"))

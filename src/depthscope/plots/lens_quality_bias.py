@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from depthscope.plots import Spec, described, finish, lines, present
+from depthscope.plots import Spec, described, finish, lines, present, split
 from depthscope.results.result import Result
 
 SUITS = ("lens_quality",)
@@ -13,5 +13,5 @@ TITLE = "Bias of the average prediction, by lens"
 def plot(result: Result) -> Spec:
     """KL between the mean final and the mean read distribution by state, one line a lens."""
     found = present(result, READS)["marginal_bias"]
-    series = {str(lens): found.select(lens=lens) for lens in found.axes["lens"]}
+    series = split(found, "lens")
     return finish(lines(series, "state", "marginal bias", "auto"), TITLE, described(series, "state"))

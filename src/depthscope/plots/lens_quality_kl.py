@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from depthscope.plots import Spec, described, finish, lines, present
+from depthscope.plots import Spec, described, finish, lines, present, split
 from depthscope.results.measurement import COLUMNS, Measurement
 from depthscope.results.result import Result
 
@@ -18,7 +18,7 @@ TITLE = "Divergence from the final prediction, by lens"
 def plot(result: Result) -> Spec:
     """KL(final || state) by state, one line a lens, on a logarithmic scale."""
     found = present(result, READS)["kl_to_final"]
-    series = {str(lens): before_last(found.select(lens=lens)) for lens in found.axes["lens"]}
+    series = {lens: before_last(each) for lens, each in split(found, "lens").items()}
     note = "the last state is the final prediction itself and is left out"
     return finish(lines(series, "state", "KL", "log"), TITLE, described(series, "state"), note)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from depthscope.plots import Spec, described, finish, lines, present
+from depthscope.plots import Spec, described, finish, lines, present, split
 from depthscope.results.result import Result
 
 SUITS = ("lens_validation",)
@@ -13,6 +13,6 @@ TITLE = "Top-1 in the set F, by lens"
 def plot(result: Result) -> Spec:
     """Share of positions whose top-1 is in F by state, one line a lens."""
     found = present(result, READS)["set_share"]
-    series = {str(lens): found.select(lens=lens) for lens in found.axes["lens"]}
+    series = split(found, "lens")
     drawn = lines(series, "state", "share of positions")
     return finish(drawn, TITLE, described(series, "state"), found.note.partition("; ")[0])
