@@ -126,6 +126,12 @@ def test_a_sweep_takes_long_windows_before_short_ones_and_never_pads():
     assert {w for s in shards if s.length == 32 for w in s.windows} == {0, 2, 4}
 
 
+def test_a_sweep_of_no_stated_tokens_reads_every_window_whole():
+    windows = windows_of([40, 8, 300, 8], documents=2)
+    shards = sweep_shards(windows, SweepNeed(tokens=0), 0, 0)
+    assert [(s.length, s.windows) for s in shards] == [(300, (2,)), (40, (0,)), (8, (1, 3))]
+
+
 def test_a_sweep_of_too_few_tokens_a_window_or_of_an_unknown_protection_is_refused():
     with pytest.raises(BadInput, match="fewer than 4 tokens"):
         SweepNeed(("block",), (), 24, 8)

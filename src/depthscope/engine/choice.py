@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from depthscope.engine.needs import Analysis
+from depthscope.engine.needs import Analysis, Parametrised
 from depthscope.errors import BadInput, Refused
 from depthscope.registry import ANALYSES
 from depthscope.results.result import Text
@@ -90,8 +90,8 @@ def _resolved(item: str | Analysis) -> tuple[str, Analysis]:
     return (file if package == ANALYSES.package else own), item
 
 
-def words(name: str, analysis: Analysis) -> Text:
-    """The docstring of an analysis's module, taken apart; of its class, where it comes from elsewhere.
+def words(name: str, analysis: Parametrised) -> Text:
+    """The docstring of the module of an analysis or a study, taken apart; of its class, where it comes from elsewhere.
 
     Raises:
         UnknownName: when a section is missing.

@@ -20,26 +20,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, order=True)
 class SweepNeed:
-    """One staircase of layer skips.
+    """Recorded windows in float32, and one staircase of layer skips over them.
 
     Args:
-        sublayers: what is skipped in each layer: "block", "attention" (any mixer), "mlp".
+        sublayers: what is skipped in each layer: "block", "attention" (any mixer), "mlp"; empty sweeps nothing: the
+            analysis replays the recorded pass (`view.seen`) itself.
         layers: which layers; empty means all.
-        tokens: positions over all windows of the sweep. documents: windows, each of another document where there are
-            enough; a window is read from its start and cut to tokens / documents.
+        tokens: positions over all windows of the sweep; 0 reads every window of the material, whole. documents:
+            windows, each of another document where there are enough; a window is read from its start and cut to
+            tokens / documents.
         protect: "sinks" keeps the clean stream at position 0 and at massive positions, "none" protects nothing.
+        replays: about how many forward passes a window's own replays cost; only `depthscope plan` reads it.
     """
 
-    sublayers: tuple[str, ...]
+    sublayers: tuple[str, ...] = ()
     layers: tuple[int, ...] = ()
     tokens: int = 1024
     documents: int = 8
     protect: str = "sinks"
+    replays: int = 0
 
     def __post_init__(self) -> None:
         if self.protect not in ("sinks", "none"):
             raise BadInput(f"protect={self.protect!r}; it is 'sinks' or 'none'")
-        if self.tokens // max(1, self.documents) < 4:
+        if self.tokens and self.tokens // max(1, self.documents) < 4:
             raise BadInput(
                 f"{self.tokens} tokens in {self.documents} windows leave fewer than 4 tokens a window"
             )
@@ -124,15 +128,20 @@ class Facts:
 
 
 @runtime_checkable
-class Analysis(Protocol):
+class Parametrised(Protocol):
+    """A frozen dataclass whose fields are its parameters: an analysis or a study."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+@runtime_checkable
+class Analysis(Parametrised, Protocol):
     """One question. A frozen dataclass whose fields are its parameters.
 
     `needs` raises Refused with the reason where the question makes no sense for a model. `observe` says what one shard
     contributes; it is called for the clean pass and for each sweep that the analysis asked for. `conclude` turns the
     total into findings and needs no model, so it can be done again from stored tallies.
     """
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """What it reads."""
@@ -147,8 +156,8 @@ class Analysis(Protocol):
         ...
 
 
-def parameters(analysis: Analysis) -> dict[str, Any]:
-    """The parameters an analysis was made with, defaults included, as JSON values."""
+def parameters(analysis: Parametrised) -> dict[str, Any]:
+    """The parameters an analysis or a study was made with, defaults included, as JSON values."""
     return {f.name: _plain(getattr(analysis, f.name)) for f in fields(analysis)}
 
 

@@ -144,9 +144,9 @@ def _flops(model: Model, shard: Shard) -> float:
     decode = 2.0 * model.anatomy.d_model * model.anatomy.d_vocab
     rows = len(shard.positions) * (model.anatomy.n_layers + 2)
     if shard.sweep is not None:
-        variants = _variants(model.anatomy, shard)
-        rows = shard.tokens * (variants + 3)
-        return shard.tokens * blocks * (3 + variants / 2) + rows * decode
+        variants, replays = _variants(model.anatomy, shard), shard.sweep.replays
+        rows = shard.tokens * (variants + replays + 3)
+        return shard.tokens * blocks * (3 + variants / 2 + replays) + rows * decode
     return shard.tokens * blocks + rows * decode
 
 

@@ -92,17 +92,18 @@ def _decoded(windows: Windows, needs: Needs, seed: int) -> Mapping[int, np.ndarr
 
 
 def sweep_shards(windows: Windows, need: SweepNeed, seed: int, number: int) -> list[Shard]:
-    """Shards of one staircase: hash-chosen windows, each of another document where there are enough, cut short."""
-    count = need.documents
-    length = need.tokens // count
-    chosen = _spread(windows, count, length, seed)
-    rows = max(1, _SWEEP_TOKENS // length)
-    lengths = {w.index: min(length, len(w.ids)) for w in windows.items}
+    """Shards of one staircase: all windows whole, or hash-chosen ones cut short, of other documents where possible."""
+    lengths = {w.index: len(w.ids) for w in windows.items}
+    chosen: Sequence[int] = list(lengths)
+    if need.tokens:
+        length = need.tokens // need.documents
+        chosen = _spread(windows, need.documents, length, seed)
+        lengths = {k: min(length, own) for k, own in lengths.items()}
     found: list[Shard] = []
     for same_length, group in groupby(
         sorted(chosen, key=lambda w: (-lengths[w], w)), key=lambda w: lengths[w]
     ):
-        same = list(group)
+        same, rows = list(group), max(1, _SWEEP_TOKENS // same_length)
         for start in range(0, len(same), rows):
             name = f"sweep{number}-{len(found):05d}"
             found.append(Shard(name, tuple(same[start : start + rows]), same_length, (), need))

@@ -163,8 +163,8 @@ class View(Mapping[Site, Tensor]):
     def effects(self) -> Effects:
         """The shared staircase of this shard."""
         need = self.shard.sweep
-        if need is None:
-            raise BadInput("this shard is a capture; effects belong to the shards of a sweep")
+        if need is None or not need.sublayers:
+            raise BadInput("this shard skips nothing; effects belong to a sweep that names sublayers")
         variants = skip_variants(self.seen.model.anatomy, need.sublayers)
         wanted = set(need.layers) or set(range(self.seen.model.anatomy.n_layers))
         chosen = [v for v in variants if v.start() in wanted]
