@@ -1,0 +1,218 @@
+"""Cost: what a model takes on this machine, measured: parameters, bytes, cache, tokens a second."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from depthscope.errors import BadInput, Refused
+from depthscope.runtime.model import Model
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Tokens a second over all rows of a batch, medians with the quickest and slowest repeat behind them.
+
+    Args:
+        prefill: of reading a prompt and writing its first token. decode: of writing further tokens with the cache.
+        prefill_range, decode_range: slowest and quickest repeat.
+    """
+
+    batch: int
+    prefill: float
+    decode: float
+    prefill_range: tuple[float, float]
+    decode_range: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a model takes on this machine.
+
+    Args:
+        parameters: shared ones counted once; embedding_share: the share of them in embedding and unembedding, which
+            removing layers does not shrink.
+        bytes: of the weights as they are stored. kv_bytes: by which the cache grows with each token of a row.
+        state_bytes: of the cache that do not grow (recurrent states, full windows), a row.
+        speed: one entry for each batch size. prompt, new: tokens read and written in a repeat. repeats: of the medians.
+    """
+
+    layers: int
+    parameters: int
+    embedding_share: float
+    bytes: int
+    kv_bytes: float
+    state_bytes: float
+    speed: tuple[Speed, ...]
+    prompt: int
+    new: int
+    repeats: int
+    threads: int
+    device: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The cost as JSON."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Cost:
+        """The cost that `as_dict` gave."""
+        lists = ("prefill_range", "decode_range")
+        speed = tuple(
+            Speed(**{**each, **{key: tuple(each[key]) for key in lists}}) for each in stored["speed"]
+        )
+        rest: dict[str, Any] = {**stored, "speed": speed}
+        return cls(**rest)
+
+
+def measured(
+    model: Model,
+    *,
+    prompt: int = 128,
+    new: int = 16,
+    batches: Sequence[int] = (1, 8),
+    warmup: int = 3,
+    repeats: int = 10,
+    seed: int = 0,
+) -> Cost:
+    """Measure a model: random ids are read and written greedily with its own cache, never ending early.
+
+    Prefill speed = batch x prompt / time to the first token; decode speed = batch x new / time of the `new` tokens
+    behind it.
+
+    Raises:
+        Refused: for models that do not write. BadInput: for counts below 1.
+    """
+    if not model.anatomy.has_unembedding() or not model.anatomy.family.causal:
+        raise Refused(f"{model.name} writes nothing: it is no causal language model")
+    if min(prompt, new, repeats, *batches) < 1 or warmup < 0:
+        raise BadInput("prompt, new, repeats and batches are 1 or more, warmup is 0 or more")
+    weights = {id(p): p for p in model.net.parameters()}
+    ends = {id(p) for p in _ends(model)}
+    count = sum(p.numel() for p in weights.values())
+    growing, fixed = _cache_bytes(model, prompt, seed)
+    return Cost(
+        layers=model.anatomy.n_layers,
+        parameters=count,
+        embedding_share=sum(p.numel() for key, p in weights.items() if key in ends) / count,
+        bytes=sum(p.numel() * p.element_size() for p in weights.values()),
+        kv_bytes=growing,
+        state_bytes=fixed,
+        speed=tuple(_speed(model, size, prompt, new, warmup, repeats, seed) for size in batches),
+        prompt=prompt,
+        new=new,
+        repeats=repeats,
+        threads=torch.get_num_threads(),
+        device=model.device.type,
+    )
+
+
+def _ends(model: Model) -> Iterator[Tensor]:
+    """Weights of the embedding and the unembedding."""
+    net = cast(Any, model.net)
+    for module in (net.get_input_embeddings(), net.get_output_embeddings()):
+        if module is not None:
+            yield from module.parameters()
+
+
+def _ids(model: Model, rows: int, tokens: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    high = max(4, model.anatomy.d_vocab)
+    return torch.randint(3, high, (rows, tokens), generator=generator).to(model.device)
+
+
+def _speed(model: Model, rows: int, prompt: int, new: int, warmup: int, repeats: int, seed: int) -> Speed:
+    ids = _ids(model, rows, prompt, seed)
+    times = [_times(model, ids, new) for _ in range(warmup + repeats)][warmup:]
+    first = [rows * prompt / reading for reading, _ in times]
+    rest = [rows * new / writing for _, writing in times]
+    return Speed(rows, median(first), median(rest), (min(first), max(first)), (min(rest), max(rest)))
+
+
+def _times(model: Model, ids: Tensor, new: int) -> tuple[float, float]:
+    """Seconds until the first token is written, and from there until `new` more are."""
+    import transformers
+
+    settings: Any = transformers.GenerationConfig(
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=new + 1,
+        eos_token_id=None,
+        pad_token_id=0,
+        use_cache=True,
+    )
+    net, clock = cast(Any, model.net), _Clock(model, ids.shape[1], new)
+    own, net.generation_config = (
+        net.generation_config,
+        settings,
+    )  # its own end-of-text ids would cut rows short
+    try:
+        with torch.no_grad():
+            begun = clock.now()
+            net.generate(
+                ids, generation_config=settings, stopping_criteria=transformers.StoppingCriteriaList([clock])
+            )
+    finally:
+        net.generation_config = own
+    return clock.first - begun, clock.last - clock.first
+
+
+class _Clock:
+    """Notes when the first and the last token were there, from inside generation."""
+
+    def __init__(self, model: Model, prompt: int, new: int) -> None:
+        self.model, self.prompt, self.new = model, prompt, new
+        self.first = self.last = 0.0
+
+    def __call__(self, ids: Tensor, scores: Tensor, **more: Any) -> Tensor:
+        del scores, more
+        written = ids.shape[1] - self.prompt
+        if written == 1:
+            self.first = self.now()
+        if written == self.new + 1:
+            self.last = self.now()
+        return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+
+    def now(self) -> float:
+        """Seconds, what was queued on an accelerator done."""
+        _settle(self.model)
+        return time.perf_counter()
+
+
+def _settle(model: Model) -> None:
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
+
+
+def _cache_bytes(model: Model, prompt: int, seed: int) -> tuple[float, float]:
+    """Bytes of the cache of one row: added by each token beyond the prompt, and those that stay."""
+    short, long = (_held(model, prompt + more, seed) for more in (0, 16))
+    growing = (long - short) / 16
+    return growing, short - growing * prompt
+
+
+def _held(model: Model, tokens: int, seed: int) -> int:
+    with torch.no_grad():
+        out = model.net(input_ids=_ids(model, 1, tokens, seed), use_cache=True, return_dict=True)
+    names = ("past_key_values", "cache_params", "state")
+    return sum(
+        {t.data_ptr(): t.numel() * t.element_size() for n in names for t in _tensors(out.get(n))}.values()
+    )
+
+
+def _tensors(held: Any, depth: int = 5) -> Iterator[Tensor]:  # noqa: ANN401  (caches of many classes)
+    if isinstance(held, Tensor):
+        if held.numel():
+            yield held
+    elif depth and isinstance(held, Mapping):
+        yield from (t for value in held.values() for t in _tensors(value, depth - 1))
+    elif depth and isinstance(held, list | tuple):
+        yield from (t for value in held for t in _tensors(value, depth - 1))
+    elif depth and hasattr(held, "__dict__") and not isinstance(held, type):
+        yield from _tensors(vars(held), depth - 1)
