@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from depthscope.anatomy.anatomy import Anatomy
 from depthscope.anatomy.site import Site
 from depthscope.errors import BadInput, Refused
-from depthscope.runtime.edits import Edit
+from depthscope.runtime.edits import Edit, skip
 from depthscope.runtime.hooks import Tap, hooked, put_stream, tensor_of
 from depthscope.runtime.model import Model
 from depthscope.runtime.run import Call, Seen
@@ -26,8 +28,55 @@ from depthscope.runtime.wiring import taps
 _CARRIED = ("past_key_values", "past_key_value", "layer_past", "cache_params", "state")
 """Names under which blocks of transformers receive what an earlier call left."""
 
-Step = int | tuple[int, ...]
-"""One step of an order: a layer, or layers that get the same input and whose outputs are averaged."""
+
+@dataclass(frozen=True)
+class Parallel:
+    """A step in which several layers get the same input h.
+
+    Args:
+        layers: which, at least one; a layer may be named twice.
+        join: "mean" averages their outputs, h + mean of writes; "sum" adds all their writes, h + sum of writes.
+
+    Raises:
+        BadInput: without any layer.
+    """
+
+    layers: tuple[int, ...]
+    join: Literal["mean", "sum"] = "mean"
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise BadInput("a parallel step of an order needs at least one layer")
+
+
+@dataclass(frozen=True)
+class Without:
+    """A step in which one layer runs while its mixer ("attention": any kind of mixer) or its "mlp" adds nothing."""
+
+    layer: int
+    sublayer: Literal["attention", "mlp"]
+
+
+Step = int | Parallel | Without
+"""One step of an order: a layer, layers side by side, or a layer without one of its sublayers."""
+
+
+def fixed_order(anatomy: Anatomy) -> str:
+    """Why the layers of a network may not be left out or change places; nothing where they may.
+
+    They may not where a layer reads what another one left (keys and values shared between layers), and where the family
+    says that a recorded pass cannot be replayed.
+    """
+    declared = anatomy.family.refusals.get(4)
+    if declared:
+        return f"its layers cannot be replayed: {declared}"
+    for layer in anatomy.layers:
+        if any(getattr(module, "is_kv_shared_layer", False) for module in layer.block.modules()):
+            return (
+                f"layer {layer.index} reads the keys and values of an earlier layer, so no layer may be left out or "
+                "change places"
+            )
+    return ""
 
 
 def replay(
@@ -45,7 +94,7 @@ def replay(
         seen: a pass made with `record=True`.
         start: first layer that runs; `stream` is its input, by default the recorded one. Its first axis may be any
             multiple of the recorded batch: rows are then copies of the batch, one block of rows after the other.
-        order: layers to run instead of start..L-1: skipped, swapped, repeated, reversed; a tuple runs in parallel.
+        order: steps to run instead of start..L-1: skipped, swapped, repeated, reversed, side by side.
         edit, read: as in `run`; sites name modules, so an edit of a layer acts wherever that layer runs.
 
     Raises:
@@ -58,17 +107,37 @@ def replay(
     sites = [site for pattern in read for site in model.anatomy.expand(pattern)]
     with torch.no_grad(), hooked(taps(model.anatomy, sites, edit, store, length)):
         for step in steps:
-            stream = _step(seen, step, stream)
+            stream = run_step(seen, step, stream)
     store[Site(model.anatomy.n_layers - 1, "resid_post")] = stream
     return Seen(model, seen.batch, store, seen.calls)
 
 
-def _step(seen: Seen, step: Step, stream: Tensor) -> Tensor:
+def run_step(
+    seen: Seen, step: Step, stream: Float[Tensor, "row token d_model"]
+) -> Float[Tensor, "row token d_model"]:
+    """Run one step of an order on a stream.
+
+    Raises:
+        Refused: when nothing was recorded, or a layer has no such sublayer.
+    """
     if isinstance(step, int):
         return call_block(seen, step, stream)
-    if not step:
-        raise BadInput("a parallel step of an order needs at least one layer")
-    return torch.stack([call_block(seen, layer, stream) for layer in step]).mean(0)
+    if isinstance(step, Without):
+        with hooked(taps(seen.model.anatomy, (), _silenced(seen.model, step), {}, seen.batch.length)):
+            return call_block(seen, step.layer, stream)
+    outputs = torch.stack([call_block(seen, layer, stream) for layer in step.layers])
+    return outputs.mean(0) if step.join == "mean" else stream + (outputs - stream).sum(0)
+
+
+def _silenced(model: Model, step: Without) -> list[Edit]:
+    layer = model.anatomy.layers[step.layer]
+    mixers = ["attention" if part == "attn_out" else "ssm" for part, _ in layer.mixers()]
+    words = mixers if step.sublayer == "attention" else ["mlp"] if layer.mlp else []
+    if not words:
+        raise Refused(
+            f"layer {step.layer} of {model.anatomy.name} has no {step.sublayer} that could be left out"
+        )
+    return [skip(step.layer, word) for word in words]
 
 
 def call_block(
