@@ -206,7 +206,7 @@ def _held(model: Model, tokens: int, seed: int) -> int:
     )
 
 
-def _tensors(held: Any, depth: int = 5) -> Iterator[Tensor]:  # noqa: ANN401  (caches of many classes)
+def _tensors(held: Any, depth: int = 8) -> Iterator[Tensor]:  # noqa: ANN401  (caches of many classes)
     if isinstance(held, Tensor):
         if held.numel():
             yield held
