@@ -35,7 +35,7 @@ from depthscope.engine.measured import mean, part, states
 from depthscope.engine.needs import Facts, Needs
 from depthscope.engine.tally import PerDocument, Tally
 from depthscope.engine.view import View
-from depthscope.measures.geometry import anisotropy_from_sums, curvature
+from depthscope.measures.geometry import anisotropy_from_sums, mean_turn, turns
 from depthscope.measures.spectrum import (
     effective_rank,
     prepared_gram,
@@ -113,17 +113,18 @@ def _state(vectors: Tensor, masks: dict[str, Tensor], exact: Tensor) -> dict[str
     """All measures of one state, [row, mode]."""
     gram = token_gram(vectors)
     spectra = [_spectrum(gram, vectors.shape[-1], masks, mode, exact) for mode in SPECTRAL]
-    turned = [
-        curvature(vectors, masks["all"], "signed").angle,
-        curvature(vectors, masks["no_first"], "signed").angle,
-        curvature(vectors, masks["all"], "folded").angle,
+    turned = turns(vectors, masks["all"])
+    bends = [
+        mean_turn(*turned, masks["all"]).angle,
+        mean_turn(*turned, masks["no_first"]).angle,
+        mean_turn(*turned, masks["all"], fold=True).angle,
     ]
     return {
         "prompt_entropy": torch.stack([s[0] for s in spectra], -1),
         "prompt_entropy_s2": torch.stack([s[1] for s in spectra], -1),
         "effective_rank": torch.stack([s[2] for s in spectra], -1),
-        "curvature": torch.stack(turned, -1),
-        "anisotropy": torch.stack([_anisotropy(vectors, masks[m]) for m in COSINE], -1),
+        "curvature": torch.stack(bends, -1),
+        "anisotropy": _anisotropy(vectors, torch.stack([masks[m] for m in COSINE], 1)),
     }
 
 
@@ -145,6 +146,7 @@ def _spectrum(
     return first, second, rank
 
 
-def _anisotropy(vectors: Tensor, mask: Tensor) -> Tensor:
-    unit = torch.nn.functional.normalize(vectors, dim=-1) * mask[..., None]
-    return anisotropy_from_sums(unit.sum(1), mask.sum(-1))
+def _anisotropy(vectors: Tensor, masks: Tensor) -> Tensor:
+    """Mean cosine between different tokens, [row, mode], of the tokens in each mask [row, mode, token]."""
+    unit = torch.nn.functional.normalize(vectors, dim=-1)
+    return anisotropy_from_sums(masks.to(unit) @ unit, masks.sum(-1))

@@ -44,18 +44,50 @@ def curvature(
     Skean et al. 2025. Computed as 2 atan2(||u - v||, ||u + v||) of unit u, v (Kahan), exact where arccos is
     not.
     """
+    return mean_turn(*turns(vectors, mask, mode), mask, fold=mode == "folded")
+
+
+class Turns(NamedTuple):
+    """Angles between neighbouring steps (or states) of paths in radians, and which of them are defined."""
+
+    angles: Tensor
+    defined: Tensor
+
+
+def turns(
+    vectors: Float[Tensor, "batch token d"], mask: Bool[Tensor, "batch token"], mode: str = "signed"
+) -> Turns:
+    """The angles that `curvature` averages, 0 .. pi: token - 2 between steps of a path, token - 1 between states.
+
+    `mean_turn` averages them over any part of `mask`, so that several means share one computation. `state_angle`
+    centres by the tokens in `mask`; steps do not depend on it.
+
+    Raises:
+        UnknownName: the mode is not one of `CURVATURES`.
+    """
     if mode not in CURVATURES:
         raise UnknownName("curvature mode", mode, CURVATURES)
-    arrows, valid = _states(vectors, mask) if mode == "state_angle" else _steps(vectors, mask)
-    length = torch.linalg.vector_norm(arrows, dim=-1)
-    angles = _angle(arrows[:, :-1], arrows[:, 1:])
-    if mode == "folded":
-        angles = torch.minimum(angles, math.pi - angles)
-    usable = valid & (length[:, :-1] != 0) & (length[:, 1:] != 0)
+    units = _unit_states(vectors, mask) if mode == "state_angle" else _unit_steps(vectors, mask)
+    a, b = units[:, :-1], units[:, 1:]
+    angles = 2 * torch.atan2(torch.linalg.vector_norm(a - b, dim=-1), torch.linalg.vector_norm(a + b, dim=-1))
+    there = (units != 0).any(-1)
+    return Turns(angles, there[:, :-1] & there[:, 1:])
+
+
+def mean_turn(
+    angles: Float[Tensor, "batch angle"],
+    defined: Bool[Tensor, "batch angle"],
+    mask: Bool[Tensor, "batch token"],
+    fold: bool = False,
+) -> Curvature:
+    """Mean of the defined angles that touch tokens in `mask` only; `fold` takes pi - angle above pi/2."""
+    angles, n = at_least_float32(angles), angles.shape[1]
+    valid = torch.stack([mask[:, k : k + n] for k in range(mask.shape[1] - n + 1)]).all(0)
+    usable = valid & defined
+    angles = torch.minimum(angles, math.pi - angles) if fold else angles
     enough = (mask.sum(-1) >= 3) & usable.any(-1)
-    total = torch.where(usable, angles, 0.0).sum(-1)
-    mean = torch.where(enough, total / usable.sum(-1), math.nan)
-    return Curvature(mean, (valid & ~usable).sum(-1))
+    mean = torch.where(usable, angles, 0.0).sum(-1) / usable.sum(-1)
+    return Curvature(torch.where(enough, mean, math.nan), (valid & ~usable).sum(-1))
 
 
 def cosine_anisotropy(vectors: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
@@ -77,25 +109,20 @@ def anisotropy_from_sums(
     return torch.where(n < 2, math.nan, value)
 
 
-def _steps(vectors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Steps between neighbours [batch, token-1, d], and which pairs of steps touch valid tokens only."""
+def _unit_steps(vectors: Tensor, mask: Tensor) -> Tensor:
+    """Steps between neighbours, of length 1, or 0 where nothing moved: [batch, token - 1, d]."""
     states = torch.where(mask.unsqueeze(-1), at_least_float32(vectors), 0.0)
     steps = states[:, 1:] - states[:, :-1]
+    length = torch.linalg.vector_norm(steps, dim=-1)
     # The difference of two equal states computed at two places is rounding, and its direction means nothing.
     rounding = 4 * torch.finfo(states.dtype).eps * torch.linalg.vector_norm(states, dim=-1)
-    length = torch.linalg.vector_norm(steps, dim=-1)
     still = length <= torch.maximum(rounding[:, 1:], rounding[:, :-1])
-    return torch.where(still.unsqueeze(-1), 0.0, steps), mask[:, :-2] & mask[:, 1:-1] & mask[:, 2:]
+    return steps.mul_(torch.where(still, 0.0, 1 / length).unsqueeze(-1))
 
 
-def _states(vectors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Centred unit states [batch, token, d], and which pairs of neighbours are valid."""
-    return prepare(vectors, mask, "wei"), mask[:, :-1] & mask[:, 1:]
-
-
-def _angle(a: Tensor, b: Tensor) -> Tensor:
-    a, b = (torch.nn.functional.normalize(vectors, dim=-1, eps=1e-30) for vectors in (a, b))
-    return 2 * torch.atan2(torch.linalg.vector_norm(a - b, dim=-1), torch.linalg.vector_norm(a + b, dim=-1))
+def _unit_states(vectors: Tensor, mask: Tensor) -> Tensor:
+    """Centred unit states, zero where a state is masked or the mean itself: [batch, token, d]."""
+    return prepare(vectors, mask, "wei")
 
 
 _PATH = ("non_negative", "scale_free", "rotation_free", "padding_free", "batch_free")
@@ -103,6 +130,8 @@ LAWS = (
     Law(curvature, _PATH),
     Law(curvature, _PATH, {"mode": "folded"}),
     Law(curvature, _PATH, {"mode": "state_angle"}),
+    Law(turns, ("non_negative", "scale_free", "rotation_free", "batch_free")),
+    Law(mean_turn, ("batch_free",)),
     Law(cosine_anisotropy, ("bounded_by_one", "scale_free", "rotation_free")),
     Law(anisotropy_from_sums, ("rotation_free", "permutation_free", "batch_free"), {"n": 9}),
 )
