@@ -30,6 +30,13 @@ class Speed:
     prefill_range: tuple[float, float]
     decode_range: tuple[float, float]
 
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Speed:
+        """The speed in what `Cost.as_dict` gave."""
+        ranges = {key: tuple(stored[key]) for key in ("prefill_range", "decode_range")}
+        rest: dict[str, Any] = {**stored, **ranges}
+        return cls(**rest)
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -63,10 +70,7 @@ class Cost:
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Cost:
         """The cost that `as_dict` gave."""
-        lists = ("prefill_range", "decode_range")
-        speed = tuple(
-            Speed(**{**each, **{key: tuple(each[key]) for key in lists}}) for each in stored["speed"]
-        )
+        speed = tuple(Speed.of(each) for each in stored["speed"])
         rest: dict[str, Any] = {**stored, "speed": speed}
         return cls(**rest)
 
