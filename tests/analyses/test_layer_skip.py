@@ -169,7 +169,7 @@ def test_counts_say_how_many_positions_each_kind_of_skip_read(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: LayerSkip(protect="everything"), BadInput, "'sinks' or 'none'"),
+        (lambda: LayerSkip(protect="everything"), BadInput, "'sinks', 'first' or 'none'"),
         (lambda: LayerSkip(layers=(2, 9)), Refused, r"layers \[9\] do not exist, it has layers 0 to 5"),
         (lambda: LayerSkip(tokens=16, documents=8), BadInput, "fewer than 4 tokens"),
     ],

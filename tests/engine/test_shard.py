@@ -135,7 +135,7 @@ def test_a_sweep_of_no_stated_tokens_reads_every_window_whole():
 def test_a_sweep_of_too_few_tokens_a_window_or_of_an_unknown_protection_is_refused():
     with pytest.raises(BadInput, match="fewer than 4 tokens"):
         SweepNeed(("block",), (), 24, 8)
-    with pytest.raises(BadInput, match="'sinks' or 'none'"):
+    with pytest.raises(BadInput, match="'sinks', 'first' or 'none'"):
         SweepNeed(("block",), protect="everything")
 
 

@@ -29,7 +29,13 @@ class SweepNeed:
         tokens: positions over all windows of the sweep; 0 reads every window of the material, whole. documents:
             windows, each of another document where there are enough; a window is read from its start and cut to
             tokens / documents.
-        protect: "sinks" keeps the clean stream at position 0 and at massive positions, "none" protects nothing.
+        protect: "sinks" keeps the clean stream at position 0 and at massive positions and measures at neither; "first"
+            does so with position 0 only; "none" protects nothing and measures where "sinks" does.
+        future: splits of a window, for effects on future tokens: edits act before the split, effects are measured from
+            it on. They are chosen by hash, one in each of `future` equal stretches of the window, unless the window
+            names its own in `about["splits"]`. 0: none. Ignored for encoders, which have no future.
+        reach: positions from a split on that are measured.
+        local: direct effects too: each layer alone reads the stream without what a skip took away.
         replays: about how many forward passes a window's own replays cost; only `depthscope plan` reads it.
     """
 
@@ -39,10 +45,18 @@ class SweepNeed:
     documents: int = 8
     protect: str = "sinks"
     replays: int = 0
+    future: int = 0
+    reach: int = 64
+    local: bool = False
 
     def __post_init__(self) -> None:
-        if self.protect not in ("sinks", "none"):
-            raise BadInput(f"protect={self.protect!r}; it is 'sinks' or 'none'")
+        if self.protect not in ("sinks", "first", "none"):
+            raise BadInput(f"protect={self.protect!r}; it is 'sinks', 'first' or 'none'")
+        if self.future < 0 or self.reach < 1:
+            raise BadInput(
+                f"future={self.future} and reach={self.reach}; splits are 0 or more, the positions measured from "
+                "each on at least 1"
+            )
         if self.tokens and self.tokens // max(1, self.documents) < 4:
             raise BadInput(
                 f"{self.tokens} tokens in {self.documents} windows leave fewer than 4 tokens a window"

@@ -145,8 +145,10 @@ def _flops(model: Model, shard: Shard) -> float:
     rows = len(shard.positions) * (model.anatomy.n_layers + 2)
     if shard.sweep is not None:
         variants, replays = _variants(model.anatomy, shard), shard.sweep.replays
-        rows = shard.tokens * (variants + replays + 3)
-        return shard.tokens * blocks * (3 + variants / 2 + replays) + rows * decode
+        places = shard.sweep.future * min(shard.sweep.reach, shard.length / 2) / shard.length
+        rows = shard.tokens * (variants * (1 + places) + replays + 3)
+        rounds = variants / 2 * (1 + places + shard.sweep.local)
+        return shard.tokens * blocks * (3 + rounds + replays) + rows * decode
     return shard.tokens * blocks + rows * decode
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from depthscope.anatomy.site import Site
 from depthscope.engine.needs import Needs, SweepNeed
 from depthscope.engine.shard import Shard, hashed
+from depthscope.engine.splits import splits_of
 from depthscope.errors import BadInput
 from depthscope.materials.window import Window, Windows
 from depthscope.measures.residual import sink_mask
@@ -168,12 +169,25 @@ class View(Mapping[Site, Tensor]):
         variants = skip_variants(self.seen.model.anatomy, need.sublayers)
         wanted = set(need.layers) or set(range(self.seen.model.anatomy.n_layers))
         chosen = [v for v in variants if v.start() in wanted]
-        return sweep(self.seen, chosen, edited_positions(self, need), self.plain)
+        splits = None
+        if need.future and self.seen.model.anatomy.family.causal:
+            splits = splits_of(self.windows, self.seen.batch.length, need.future, self.seed)
+        edited, measured = edited_positions(self, need), measured_positions(self, need)
+        return sweep(self.seen, chosen, edited, measured, splits=splits, reach=need.reach, local=need.local)
 
 
 def edited_positions(view: View, need: SweepNeed) -> Bool[Tensor, "row token"]:
-    """Where a sweep's edits apply: everywhere, or everywhere but at sinks."""
-    return view.plain if need.protect == "sinks" else view.seen.batch.mask
+    """Where a sweep's edits apply: everywhere, everywhere but at sinks, or everywhere but at position 0."""
+    return view.seen.batch.mask if need.protect == "none" else measured_positions(view, need)
+
+
+def measured_positions(view: View, need: SweepNeed) -> Bool[Tensor, "row token"]:
+    """Where a sweep's effects are measured: at all positions but sinks, or at all but position 0."""
+    if need.protect != "first":
+        return view.plain
+    later = view.seen.batch.mask.clone()
+    later[:, 0] = False
+    return later
 
 
 def queries(length: int, every: int) -> Int[Tensor, " query"]:
