@@ -19,6 +19,10 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MKL_NUM_THREADS"] = "1"
 
+# What is kept through a power cut is not tested here, and hundreds of small files would wait for the disk one by one.
+# Tests of a failing disk put their own function in its place.
+os.fsync = lambda _: None
+
 # xdist workers inherit the folder of the process that started them: a model is converted once per test run.
 _CACHE = None
 if "PYTEST_XDIST_WORKER" not in os.environ:

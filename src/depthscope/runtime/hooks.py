@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -47,13 +48,13 @@ def hooked(places: Iterable[Tap | Tape]) -> Generator[None]:
     try:
         for place in places:
             if isinstance(place, Tape):
-                handles.append(
-                    place.module.register_forward_pre_hook(_recording(place.record), with_kwargs=True)
-                )
+                hook = partial(_recorded, place.record)
+                handles.append(place.module.register_forward_pre_hook(hook, with_kwargs=True))
             elif place.side == "in":
-                handles.append(place.module.register_forward_pre_hook(_before(place.touch), with_kwargs=True))
+                hook = partial(_before, place.touch)
+                handles.append(place.module.register_forward_pre_hook(hook, with_kwargs=True))
             else:
-                handles.append(place.module.register_forward_hook(_after(place.touch)))
+                handles.append(place.module.register_forward_hook(partial(_after, place.touch)))
         yield
     finally:
         for handle in handles:
@@ -99,24 +100,15 @@ def put_tensor(output: object, tensor: Tensor) -> object:
     return tensor
 
 
-def _before(touch: Touch) -> Callable[..., Any]:
-    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401  (torch's protocol)
-        changed = touch(stream_of(args, kwargs)[0])
-        return None if changed is None else put_stream(args, kwargs, changed)
-
-    return hook
+def _before(touch: Touch, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401  (torch's protocol)
+    changed = touch(stream_of(args, kwargs)[0])
+    return None if changed is None else put_stream(args, kwargs, changed)
 
 
-def _after(touch: Touch) -> Callable[..., Any]:
-    def hook(_: nn.Module, __: object, output: object) -> object:
-        changed = touch(tensor_of(output))
-        return None if changed is None else put_tensor(output, changed)
-
-    return hook
+def _after(touch: Touch, _: nn.Module, __: object, output: object) -> object:
+    changed = touch(tensor_of(output))
+    return None if changed is None else put_tensor(output, changed)
 
 
-def _recording(record: Record) -> Callable[..., None]:
-    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        record(args, kwargs)
-
-    return hook
+def _recorded(record: Record, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    record(args, kwargs)

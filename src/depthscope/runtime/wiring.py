@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from torch import Tensor, nn
@@ -129,12 +130,13 @@ def _keeping(anatomy: Anatomy, layer: int, streams: dict[int, Tensor]) -> Tap:
 
 
 def _editing(wired: Wire, edit: Edit, streams: dict[int, Tensor], length: int) -> Tap:
-    def touch(raw: Tensor) -> Tensor:
-        value = seen(wired, raw, length)
-        stream = streams.get(edit.site.layer or 0, value) if edit.site.layer is not None else value
-        return unseen(wired, _apply(edit, value, stream), raw)
+    return Tap(wired.module, wired.side, partial(_edited, wired, edit, streams, length))
 
-    return Tap(wired.module, wired.side, touch)
+
+def _edited(wired: Wire, edit: Edit, streams: dict[int, Tensor], length: int, raw: Tensor) -> Tensor:
+    value = seen(wired, raw, length)
+    stream = streams.get(edit.site.layer or 0, value) if edit.site.layer is not None else value
+    return unseen(wired, _apply(edit, value, stream), raw)
 
 
 def _apply(edit: Edit, value: Tensor, stream: Tensor) -> Tensor:
@@ -146,8 +148,9 @@ def _apply(edit: Edit, value: Tensor, stream: Tensor) -> Tensor:
 
 
 def _reading(wired: Wire, site: Site, store: Store, length: int) -> Tap:
-    def touch(raw: Tensor) -> None:
-        value = seen(wired, raw, length)
-        store[site] = value if site.head is None else value[:, :, site.head]
+    return Tap(wired.module, wired.side, partial(_stored, wired, site, store, length))
 
-    return Tap(wired.module, wired.side, touch)
+
+def _stored(wired: Wire, site: Site, store: Store, length: int, raw: Tensor) -> None:
+    value = seen(wired, raw, length)
+    store[site] = value if site.head is None else value[:, :, site.head]
