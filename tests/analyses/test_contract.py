@@ -172,6 +172,14 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
         "effect_on_later": (("layer", "later_layer"), "1"),
         "noise_floor": ((), "nats"),
     },
+    "surgery": {
+        **{
+            f"{group}{name}": ((axis, "variant"), unit)
+            for group, axis in (("", "kept"), ("single_", "layer"))
+            for name, unit in (("loss_increase", "nats"), ("agreement", "probability"))
+        },
+        "intact_loss": ((), "nats"),
+    },
     "representation_profile": {
         **{name: (("state", "mode"), unit) for name, unit in PROFILE.items()},
         "anisotropy": (("state", "mode"), "1"),
@@ -222,7 +230,10 @@ REFUSALS["bert", "fact_depth"] = (
     "it is no causal language model, so it does not predict an answer token by token"
 )
 REFUSALS["bert", "pos_depth"] = "it is no causal language model: there is no next word"
+NO_NEXT_TOKEN = "it is no causal language model: there is no next token whose loss could rise"
+REFUSALS["bert", "surgery"] = NO_NEXT_TOKEN
 PARAMETERS = {
+    "surgery": {"tokens": 64, "sublayer_tokens": 64, "kept": (1,)},
     "layer_skip": {"tokens": 64, "sublayer_tokens": 64},
     "logit_lens": {"positions": 64},
     "lens_quality": {"positions": 64},
@@ -245,6 +256,7 @@ BY_DATA = {
     *(("lens_validation", f"kl_{side}_set{more}") for side in ("on", "off") for more in ("", "_difference")),
     *(("decision_flips", name) for name in ("flip_rate", "chance_flip_rate", "bucket_transition")),
     ("early_exit", "threshold"),
+    *(("surgery", name) for name in MEASUREMENTS["surgery"]),
     *(("pos_depth", name) for name in MEASUREMENTS["pos_depth"]),
     *(
         (asked, name)

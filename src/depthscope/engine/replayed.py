@@ -84,6 +84,18 @@ def outputs(seen: Seen, orders: Sequence[Order], units: Sequence[str]) -> Output
     return Outputs(loss, top, intact_loss[0], intact_top[0], names)
 
 
+def placed(
+    found: PerDocument, first: int, cells: Sequence[tuple[int, ...]], shape: tuple[int, ...]
+) -> PerDocument:
+    """Columns of [unit, order] from `first` on, each in its own cell of [unit, *shape]; other cells have no item."""
+    sums = np.zeros((len(found.units), *shape))
+    counts = np.zeros(sums.shape, np.int64)
+    for k, cell in enumerate(cells):
+        sums[(slice(None), *cell)] = found.sums[:, first + k]
+        counts[(slice(None), *cell)] = found.counts[:, first + k]
+    return PerDocument(found.units, sums, counts)
+
+
 def _decoded(seen: Seen, states: Tensor, final: Tensor, targets: Tensor) -> tuple[np.ndarray, np.ndarray]:
     trace = seen.model.head.decode(states, final, WANTED, targets)
     assert trace.cross_entropy is not None
