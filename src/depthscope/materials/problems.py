@@ -1,8 +1,8 @@
 """Problems: prompts with one answer and a level of difficulty, made here or read from a file.
 
-Each window is a prompt and its answer as ids. `about` holds the level, where the answer starts, its length, and how many
-ids after it (`stop`) only tell whether the model would have stopped: behind P tokens the positions P - 1 .. P - 2 + n
-predict n answer tokens.
+Each window is a prompt and its answer as ids. `about` holds the level, where the answer starts, its length, and how
+many ids after it (`stop`) only tell whether the model would have stopped: behind P tokens the positions
+P - 1 .. P - 2 + n predict n answer tokens.
 """
 
 from __future__ import annotations

@@ -82,9 +82,7 @@ def stratified_spearman(
     Returns:
         NaN where levels or scores are all equal; p = 1 where no group has two levels.
     """
-    from scipy.stats import rankdata
-
-    x, y = (np.asarray(rankdata(part), np.float64) for part in (level, score))
+    x, y = _ranks(level), _ranks(score)
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return Tested(math.nan, math.nan)
     rho = float(np.corrcoef(x, y)[0, 1])
@@ -190,6 +188,12 @@ def verdict(low: float, high: float, p: float, alpha: float = 0.05) -> float:
     if p < alpha:
         return 0.0
     return 1.0 if low > 0 else -1.0 if high < 0 else math.nan
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1, those of ties averaged."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[place]
 
 
 def _variance(n: int, sizes: np.ndarray, ties: np.ndarray) -> float:
