@@ -212,6 +212,23 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
             ((), "1"),
         ),
     },
+    "residual_erasure": {
+        "effect": (("state", "bucket"), "probability"),
+        "kl": (("state", "bucket"), "nats"),
+        "last_needed": (("task", "bucket"), "1"),
+        **dict.fromkeys(("point_of_no_return", "operand_order"), (("task",), "1")),
+        **dict.fromkeys(("accuracy", "gold_probability"), (("task",), "probability")),
+        "noise_floor": ((), "nats"),
+    },
+    "integrated_gradients": {
+        **dict.fromkeys(
+            ("attribution", "attribution_share"), (("layer", "sublayer", "bucket"), "probability")
+        ),
+        **dict.fromkeys(("difference", "gap", "incomplete"), (("layer", "sublayer"), "probability")),
+        "steps": (("layer", "sublayer"), "1"),
+        "handover": (("task",), "1"),
+        **dict.fromkeys(("accuracy", "gold_probability"), (("task",), "probability")),
+    },
     "head_patterns": {
         **{name: (("layer", "head"), unit) for name, unit in SCORES.items()},
         **dict.fromkeys(MASSES, (("layer", "head"), "probability")),
@@ -232,6 +249,8 @@ REFUSALS["bert", "fact_depth"] = (
 REFUSALS["bert", "pos_depth"] = "it is no causal language model: there is no next word"
 NO_NEXT_TOKEN = "it is no causal language model: there is no next token whose loss could rise"
 REFUSALS["bert", "surgery"] = NO_NEXT_TOKEN
+for asking in ("residual_erasure", "integrated_gradients"):
+    REFUSALS["bert", asking] = "it is no causal language model, so no answer follows a prompt"
 PARAMETERS = {
     "surgery": {"tokens": 64, "sublayer_tokens": 64, "kept": (1,)},
     "layer_skip": {"tokens": 64, "sublayer_tokens": 64},
@@ -246,6 +265,8 @@ PARAMETERS = {
     "option_depth": {"items": 4, "shots": 0},
     "option_patch": {"pairs": 2, "shots": 0},
     "early_exit": {"positions": 64, "targets": (90, 95), "every": (1, 2)},
+    "residual_erasure": {"prompts": 2, "longest": 16},
+    "integrated_gradients": {"prompts": 1, "longest": 16, "steps": 4, "cap": 4},
     "head_patterns": {"every_query": 4},
 }
 UNTRUE = ("accuracy", "full_accuracy", "full_cross_entropy")
@@ -260,7 +281,13 @@ BY_DATA = {
     *(("pos_depth", name) for name in MEASUREMENTS["pos_depth"]),
     *(
         (asked, name)
-        for asked in ("fact_depth", "option_depth", "option_patch")
+        for asked in (
+            "fact_depth",
+            "option_depth",
+            "option_patch",
+            "residual_erasure",
+            "integrated_gradients",
+        )
         for name in MEASUREMENTS[asked]
     ),
 }
