@@ -209,7 +209,8 @@ def _typed(value: str, default: object, setting: str) -> object:
         if isinstance(default, int):
             return int(value)
         if isinstance(default, tuple):
-            return tuple(int(piece) for piece in value.split(",") if piece.strip())
+            kind = type(default[0]) if default else int
+            return tuple(kind(piece.strip()) for piece in value.split(",") if piece.strip())
         return float(value) if isinstance(default, float) else value
     except (ValueError, KeyError) as error:
         raise BadInput(f"--set {setting!r}: {value!r} does not fit, the default is {default!r}") from error
