@@ -19,6 +19,8 @@ VERBS = {
     "run": "Audit a model over a text and leave a run folder.",
     "plan": "Say what a run would read, need and take, without running it.",
     "fit": "Fit a lens of a model: ridge-lens or tuned-lens.",
+    "map": "Predict every state of a model linearly from every state of another.",
+    "prune": "Remove layers, say what it costs, and leave a smaller checkpoint that loads.",
     "verify": "Check the laws on a model and print which hold.",
     "show": "Print the numbers of a run: table, CSV, JSON or Parquet.",
     "report": "Write the report of a run as one HTML file.",
