@@ -22,7 +22,7 @@ AXES = frozenset({
     "token", "bucket", "k", "lens", "mode", "sinks", "relation", "option", "task", "kept", "step", "variant", "model",
     "seed", "definition", "transition", "depth", "word_class", "policy", "target", "every", "score",
     "level",
-    "source",
+    "source", "criterion", "other",
 })  # fmt: skip
 """The only axis names (DESIGN glossary)."""
 
