@@ -229,6 +229,24 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
         "handover": (("task",), "1"),
         **dict.fromkeys(("accuracy", "gold_probability"), (("task",), "probability")),
     },
+    "depth_by_difficulty": {
+        "depth_score": (("score", "kept", "level"), "1"),
+        "answered": (("level",), "probability"),
+        "effect_share": (("score", "layer", "level"), "1"),
+        **dict.fromkeys(("rank_p", "ordered_p", "equivalence_p"), (("score", "kept"), "probability")),
+        **dict.fromkeys(
+            (
+                "slope",
+                "slope_alone",
+                "shuffled_slope",
+                "rank_correlation",
+                "ordered_z",
+                "detectable_slope",
+                "verdict",
+            ),
+            (("score", "kept"), "1"),
+        ),
+    },
     "head_patterns": {
         **{name: (("layer", "head"), unit) for name, unit in SCORES.items()},
         **dict.fromkeys(MASSES, (("layer", "head"), "probability")),
@@ -239,6 +257,7 @@ NO_HEADS = "no layer has softmax attention heads (its layers are: ssm)"
 REFUSALS: dict[tuple[str, str], str] = {
     (family, "head_patterns"): NO_HEADS for family in ("mamba", "mamba2", "rwkv", "xlstm", "zamba2")
 }
+REFUSALS["bert", "depth_by_difficulty"] = "it is no causal language model, so no answer follows a problem"
 REFUSALS["bert", "option_depth"] = "it is no causal language model, so no option follows a prompt"
 REFUSALS["bert", "option_patch"] = (
     "it is no causal language model: a patched last position changes all others too"
@@ -264,6 +283,9 @@ PARAMETERS = {
     "fact_depth": {"facts": 6},
     "option_depth": {"items": 4, "shots": 0},
     "option_patch": {"pairs": 2, "shots": 0},
+    "depth_by_difficulty": {
+        "source": "brackets", "levels": (1, 4), "per_level": 3, "shots": 0, "fewest": 3, "draws": 10
+    },
     "early_exit": {"positions": 64, "targets": (90, 95), "every": (1, 2)},
     "residual_erasure": {"prompts": 2, "longest": 16},
     "integrated_gradients": {"prompts": 1, "longest": 16, "steps": 4, "cap": 4},
@@ -285,6 +307,7 @@ BY_DATA = {
             "fact_depth",
             "option_depth",
             "option_patch",
+            "depth_by_difficulty",
             "residual_erasure",
             "integrated_gradients",
         )
