@@ -138,6 +138,14 @@ TEXTS = {
         "One massive token turns the spectrum: compare the modes.",
         "Skean et al. 2025, arXiv:2502.02013",
     ),
+    "linear_maps": Text(
+        "Linear maps onto a deeper model",
+        "Are the states of a deeper model those of a shallower one, stretched?",
+        "Every state is predicted from every state by a ridge regression.",
+        "Best sources at equal relative depth mean that layers correspond by their share of the depth.",
+        "States change slowly, so a diagonal appears in any case.",
+        "Csordás et al. 2025, arXiv:2505.13898",
+    ),
     "head_patterns": Text(
         "What each head looks at",
         "Does a head look at the previous token, the first, itself, or widely?",
@@ -433,6 +441,27 @@ def layer_skip(spread: float = 0.05, n: int = DOCUMENTS) -> Result:
     return result("layer_skip", found)
 
 
+def linear_maps(difference: tuple[float, float, float] = (0.2, 0.15, 0.25), sharp: float = 0.1) -> Result:
+    """Twelve layers onto 24: the error grows with the distance of relative depths, from 0.2 on the diagonal."""
+    targets = np.arange(2 * L + 1)
+    by, inner = {"source": STATES, "state": targets}, {"state": targets[1:]}
+    best, (value, low, high) = np.ceil(targets[1:] / 2), (np.array(v) for v in difference)
+    expected = np.stack([targets[1:] / 2, np.minimum(targets[1:], L)])
+    found = [
+        measurement("relative_error", by, 0.2 + np.abs(STATES[:, None] / L - targets / (2 * L))),
+        measurement("mean_error", {"state": targets}, 0.6 + 0.1 * targets / (2 * L)),
+        measurement("embedding_error", {"state": targets}, 0.2 + 0.4 * targets / (2 * L)),
+        measurement("shuffled_error", {"state": targets}, 0.61 + 0.1 * targets / (2 * L)),
+        measurement("best_source", inner, best),
+        measurement("expected_source", {"definition": ("relative", "absolute"), **inner}, expected),
+        Measurement("hypothesis_difference", {}, value, "1", low, high, np.array(DOCUMENTS), np.array(2048)),
+        measurement("relative_distance", {}, 0.02),
+        measurement("absolute_distance", {}, 0.22),
+        measurement("sharpness", {}, sharp),
+    ]
+    return result("linear_maps", found)
+
+
 def representation_profile(spread: float = 0.01, peak: float = 4.0) -> Result:
     hill = 0.55 + 0.3 * np.exp(-0.5 * ((STATES - peak) / 2.5) ** 2)
     grid = hill[:, None] - np.array([0.12, 0.05, 0.0, 0.2])
@@ -484,6 +513,7 @@ def results() -> dict[str, Result]:
         lens_validation,
         residual_contribution,
         layer_skip,
+        linear_maps,
         representation_profile,
         head_patterns,
         corpus_statistics,

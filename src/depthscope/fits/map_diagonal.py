@@ -70,6 +70,12 @@ class Geometry:
         shift = 1 if self.differences else 0
         return np.asarray(self.sources) + shift, np.asarray(self.targets) + shift
 
+    def expected(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where the best source of each inner target lies by either hypothesis: relative and absolute, as states."""
+        first, second = self.lengths
+        there = self.places[1][self.inner[1]]
+        return there * first / second, np.minimum(there, first)
+
     @property
     def inner(self) -> tuple[np.ndarray, np.ndarray]:
         """Which sources and targets the diagonal is about: embeddings have no layer before them and are left out."""
@@ -102,7 +108,7 @@ class Diagonal:
             return labels[rows[best_sources(errors[:, rows][:, :, columns])]].astype(np.float64)
 
         note = "the source with the smallest relative_error, embeddings left out"
-        found = [self._curve("best_source", best, {name: targets[columns]}, note)]
+        found = [self._curve("best_source", best, {name: targets[columns]}, note), self._expected()]
         names = {"definition": np.asarray(list(DIAGONAL))}
         scalars = self._curve("diagonal", self._statistics, names, "")
         found += [self._scalar(scalars, name) for name in DIAGONAL]
@@ -125,6 +131,16 @@ class Diagonal:
         missing = MISSING if np.isnan(value).any() else ""
         return Measurement(name, axes, value, unit, low, high, n, items, said, missing)
 
+    def _expected(self) -> Measurement:
+        """The best sources that either hypothesis expects, as numbers of sources."""
+        shift = self.geometry.places[0][0] - self.geometry.sources[0]
+        ((name, targets),) = self.geometry.target_axis.items()
+        axes = {"definition": np.asarray(["relative", "absolute"]), name: targets[self.geometry.inner[1]]}
+        note = "source of equal relative depth, and of the same number"
+        return Measurement(
+            "expected_source", axes, np.stack(self.geometry.expected()) - shift, "1", note=note
+        )
+
     def _scalar(self, scalars: Measurement, name: str) -> Measurement:
         unit, note = DIAGONAL[name]
         one = scalars.select(definition=name)
@@ -141,8 +157,7 @@ class Diagonal:
         first, second = self.geometry.lengths
         inner = errors[:, rows][:, :, columns]
         best = here[best_sources(inner)].astype(np.float64)
-        hypotheses = there * first / second, np.minimum(there, first)
-        away = [np.abs(best - where).mean(1) / first for where in hypotheses]
+        away = [np.abs(best - where).mean(1) / first for where in self.geometry.expected()]
         return np.stack([
             rank_correlation(best, there), slopes(best / first, there / second), slopes(best, there.astype(np.float64)),
             away[0], away[1], away[1] - away[0], sharpness(inner, here / first, there / second),

@@ -16,9 +16,9 @@ from depthscope.measures.linear_map import direction_error
 
 POSITIONS = 512
 """Positions that are mapped at a time while maps are judged."""
-SUMMED = ("ratio", "error", "direction", "squared")
+SUMMED: tuple[str, ...] = ("ratio", "error", "direction", "squared")
 """Of every source and target state and unit: sums over positions."""
-ALONE = ("norm", "spread", "mean_ratio", "mean_error")
+ALONE: tuple[str, ...] = ("norm", "spread", "mean_ratio", "mean_error")
 """The same of every target state alone; `mean_*` belong to the mean of the training targets as the prediction."""
 
 
@@ -39,8 +39,8 @@ class Judge:
 
     def __post_init__(self) -> None:
         u, s, t = len(self.units), len(self.group), len(self.pair.targets)
-        shapes: dict[str, tuple[int, ...]] = {name: (u, s, t) for name in SUMMED}
-        shapes |= {name: (u, t) for name in ALONE} | {"count": (u,)}
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(SUMMED, (u, s, t))
+        shapes |= dict.fromkeys(ALONE, (u, t)) | {"count": (u,)}
         shapes |= {"miss": (s, t * self.pair.kept), "whole": (t * self.pair.kept,)}
         device = self.pair.source.device
         self.sums.update({n: torch.zeros(v, dtype=torch.float64, device=device) for n, v in shapes.items()})
