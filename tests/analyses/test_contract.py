@@ -284,7 +284,12 @@ PARAMETERS = {
     "option_depth": {"items": 4, "shots": 0},
     "option_patch": {"pairs": 2, "shots": 0},
     "depth_by_difficulty": {
-        "source": "brackets", "levels": (1, 4), "per_level": 3, "shots": 0, "fewest": 3, "draws": 10
+        "source": "brackets",
+        "levels": (1, 4),
+        "per_level": 3,
+        "shots": 0,
+        "fewest": 3,
+        "draws": 10,
     },
     "early_exit": {"positions": 64, "targets": (90, 95), "every": (1, 2)},
     "residual_erasure": {"prompts": 2, "longest": 16},
