@@ -139,9 +139,9 @@ def frequencies(model: Model, view: View, table: str) -> FrequencyTable:
         found.check(model.tokenizer)
         return found
     assert view.whole is not None
-    ids = np.concatenate([np.asarray(w.ids, np.int64) for w in view.whole.items])
     digest, size = vocabulary(model.tokenizer)
-    counts = np.bincount(ids, minlength=size)
+    found = view.whole.occurrences
+    counts = np.pad(found, (0, max(0, size - len(found))))
     counts[[k for k in special_ids(model.tokenizer) if k < len(counts)]] = 0
     return FrequencyTable(counts, digest, OWN)
 

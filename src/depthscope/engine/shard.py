@@ -58,6 +58,12 @@ def hashed(window: np.ndarray, position: np.ndarray, seed: int) -> np.ndarray:
 
 def sampled(windows: Windows, n: int, seed: int) -> Mapping[int, np.ndarray]:
     """The n positions with the smallest hashes among all from position 1 on that have a next token, by window."""
+    if (n, seed) not in windows.samples:
+        windows.samples[n, seed] = _sampled(windows, n, seed)
+    return windows.samples[n, seed]
+
+
+def _sampled(windows: Windows, n: int, seed: int) -> Mapping[int, np.ndarray]:
     lengths = np.array([len(w.ids) for w in windows.items])
     window = np.repeat([w.index for w in windows.items], np.maximum(lengths - 2, 0))
     position = np.concatenate([np.arange(1, max(1, length - 1)) for length in lengths])

@@ -158,15 +158,22 @@ class FrequencyTable:
             BadInput: when the file is no frequency table. StoreError: when it cannot be read.
         """
         try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
-                header, counts = json.loads(str(stored["header"])), stored["counts"]
-            return cls(counts.astype(np.int64), header["tokenizer"], header["corpus"], header["date"])
+            return _read(path, path.stat().st_mtime_ns)
         except OSError as error:
             raise store_error(error, path) from error
         except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise BadInput(
                 f"{path} is no frequency table ({error}); make one with depthscope fit frequency"
             ) from error
+
+
+@functools.lru_cache(maxsize=4)
+def _read(path: Path, changed: int) -> FrequencyTable:
+    """The table of a file as it was at a time; every shard of a run asks for it."""
+    del changed
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
+        header, counts = json.loads(str(stored["header"])), stored["counts"]
+    return FrequencyTable(counts.astype(np.int64), header["tokenizer"], header["corpus"], header["date"])
 
 
 def bucket_names(edges: Sequence[int]) -> tuple[str, ...]:

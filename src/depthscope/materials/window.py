@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Int
 
 if TYPE_CHECKING:
     from depthscope.runtime.model import Model
@@ -71,6 +72,16 @@ class Windows:
             if window.marks or window.about:
                 digest.update(json.dumps([window.marks, dict(window.about)], sort_keys=True).encode())
         return digest.hexdigest()
+
+    @cached_property
+    def occurrences(self) -> Int[np.ndarray, " id"]:
+        """How often each token id stands in the windows, up to the highest id."""
+        return np.bincount(np.concatenate([np.asarray(w.ids, np.int64) for w in self.items]))
+
+    @cached_property
+    def samples(self) -> dict[tuple[int, int], Mapping[int, np.ndarray]]:
+        """Positions that were sampled by (how many, seed), kept because every shard asks for them."""
+        return {}
 
     def units(self) -> tuple[str, tuple[str, ...]]:
         """What counts as an independent unit, and each window's unit: documents, or windows below 8 documents."""
