@@ -47,9 +47,9 @@ def model_card(model: Model, found: Exported, findings: str) -> str:
         "## What was checked",
         "",
         f"Loaded again from these files, its logits on {len(checks.prompts)} prompts of {_listed(checks.prompts)} "
-        f"tokens differ from those of the original with the same layers skipped by at most {checks.logits:.2g} of the largest "
-        f"logit (accepted: {checks.tolerance:.2g}); {checks.tokens} tokens written with the cache are those that "
-        f"reading without it gives, to {checks.cached:.2g}.",
+        f"tokens differ from those of the original with the same layers skipped by at most {checks.logits:.2g} of the "
+        f"largest logit (accepted: {checks.tolerance:.2g}); {checks.tokens} tokens written with the cache are those "
+        f"that reading without it gives, to {checks.cached:.2g}.",
         "",
         "## Limits",
         "",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -84,6 +84,7 @@ def export(
     *,
     zeroed: Zeroed = (),
     findings: str = "",
+    verify: Callable[[Model], None] | None = None,
     seed: int = 0,
 ) -> Exported:
     """Write a model with the kept layers only as an ordinary checkpoint.
@@ -93,6 +94,7 @@ def export(
 
     Args:
         out: a folder that does not exist yet. findings: Markdown for the model card: what the removal costs.
+        verify: called with the loaded checkpoint; what it raises keeps the folder from appearing.
         zeroed: see `shortened`. seed: of the random prompts that logits are compared on.
 
     Raises:
@@ -107,7 +109,10 @@ def export(
     removed = tuple(k for k in range(model.anatomy.n_layers) if k not in kept)
     with _growing(folder) as partial:
         _written(short, partial)
-        checks = _held(model, short, partial, removed, zeroed, seed)
+        loaded = _loaded(model, partial)
+        checks = _held(model, short, loaded, zeroed, removed, seed)
+        if verify is not None:
+            verify(loaded)
         size = sum(path.stat().st_size for path in partial.glob("*.safetensors"))
         found = Exported(folder, kept, removed, tuple((k, w) for k, w in zeroed), checks, size)
         write_json(partial / ABOUT, {"base": _base(model), **found.as_dict(), "folder": folder.name})
@@ -157,14 +162,13 @@ def _written(short: Model, partial: Path) -> None:
 
 
 def _held(
-    model: Model, short: Model, partial: Path, removed: Sequence[int], zeroed: Zeroed, seed: int
+    model: Model, short: Model, loaded: Model, zeroed: Zeroed, removed: Sequence[int], seed: int
 ) -> Checks:
     """The checks of a written checkpoint: kinds of layers, logits against skips, cached against uncached writing.
 
     Raises:
         LawBroken: when one of them fails.
     """
-    loaded = _loaded(model, partial)
     edits = [*(skip(k) for k in removed), *(skip(layer, word) for layer, word in zeroed)]
     kinds = (loaded.anatomy.kind_of_layer, loaded.anatomy.window_of_layer)
     if kinds != (short.anatomy.kind_of_layer, short.anatomy.window_of_layer) or kinds != _kinds(

@@ -48,7 +48,7 @@ class Comparison:
     def sentence(self) -> str:
         """The comparison in one line, in points of 100 items."""
         ends = f"{100 * self.low:+.1f} to {100 * self.high:+.1f}"
-        said = f"{self.task}: {100 * self.difference:+.1f} points (95 % {ends}, n = {self.n}), "
+        said = f"{self.task} by {self.by}: {100 * self.difference:+.1f} points (95 % {ends}, n = {self.n}), "
         rule = f"{self.verdict} at a margin of {100 * self.margin:g} points"
         return said + rule + (f", needs about {self.more} more items" if self.more else "")
 

@@ -1,0 +1,126 @@
+"""`depthscope prune MODEL`: remove layers, say what it costs, and leave a smaller checkpoint."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from depthscope.cli import run as run_verb
+from depthscope.errors import BadInput
+
+Remove = Annotated[int, typer.Option(help="Layers to remove.")]
+Budget = Annotated[
+    float,
+    typer.Option(
+        help="Instead of --remove: as many layers as keep each task within so many points of 100; without tasks, "
+        "perplexity within so many percent."
+    ),
+]
+Tasks = Annotated[
+    str, typer.Option(help="File of tasks, JSON lines; without it nothing is verified by tasks.")
+]
+Margin = Annotated[float, typer.Option(help="Points that a task may lose; with --remove.")]
+Needed = Annotated[int, typer.Option(help="Fewest items of a task.")]
+Protect = Annotated[str, typer.Option(help="Layers that stay: 0,4-8,-1.")]
+Most = Annotated[int, typer.Option(help="Most layers tried for a budget; default: a third.")]
+Repeats = Annotated[int, typer.Option(help="Repeats of each measured speed.")]
+Out = Annotated[Path | None, typer.Option(help="Run folder; default: runs/MODEL-pruned.")]
+
+
+def command(
+    model: run_verb.Model,
+    remove: Remove = 0,
+    budget: Budget = 0.0,
+    text: run_verb.TextOption = "",
+    tokens: run_verb.Tokens = 8192,
+    tasks: Tasks = "",
+    out: Out = None,
+    margin: Margin = 2.0,
+    needed: Needed = 100,
+    protect: Protect = "",
+    most: Most = 0,
+    repeats: Repeats = 10,
+    window: run_verb.Window = 256,
+    field: run_verb.Field = "text",
+    max_length: run_verb.MaxLength = None,
+    bos: run_verb.Bos = "auto",
+    chat: run_verb.Chat = False,
+    seed: run_verb.Seed = 0,
+    dtype: run_verb.Dtype = "auto",
+    device: run_verb.Device = None,
+    revision: run_verb.Revision = None,
+    attn: run_verb.Attention = None,
+    trust_remote_code: run_verb.Remote = False,
+    data: run_verb.Data = "",
+    force: Annotated[bool, typer.Option(help="Go on although a law is broken.")] = False,
+    report: Annotated[bool, typer.Option(help="Write report.html at the end.")] = True,
+    as_json: run_verb.Json = False,
+) -> None:
+    """Remove layers from a model and leave a checkpoint that loads; the same command resumes one that was stopped."""
+    from depthscope.advise.prune import Prune
+    from depthscope.advise.pruning import CHECKPOINT
+    from depthscope.engine.reading import Reading
+    from depthscope.engine.study import conduct
+    from depthscope.report.page import write_report
+    from depthscope.runtime.load import load
+
+    begun = time.perf_counter()
+    if bool(remove) == bool(budget):
+        raise BadInput("prune needs either --remove N or --budget P")
+    run_verb.use_data(data)
+    found = load(
+        model, revision=revision, dtype=None if dtype == "auto" else dtype, device=device, attn_implementation=attn,
+        trust_remote_code=trust_remote_code,
+    )  # fmt: skip
+    kept = run_verb.parse_layers(protect, found.anatomy.n_layers) if protect else ()
+    study = Prune(
+        remove,
+        budget,
+        tasks,
+        margin,
+        needed,
+        chat,
+        tuple(kept),
+        most,
+        repeats=repeats,
+        warmup=min(3, repeats),
+    )
+    study.check(found)  # before a folder is made
+    reading = Reading(text or None, field, tokens, window, bos, max_length)  # pyright: ignore[reportArgumentType]
+    folder = out or Path("runs") / f"{Path(model).name}-pruned"
+    run = conduct(
+        "prune", study, found, reading, folder, seed=seed, force=force, command=run_verb._command(),  # pyright: ignore[reportPrivateUsage]
+        progress=_silent if as_json else _said,
+    )  # fmt: skip
+    page = write_report(run) if report else None
+    _tell(run, folder / CHECKPOINT, page, time.perf_counter() - begun, as_json)
+
+
+def _tell(run: Any, checkpoint: Path, page: Path | None, seconds: float, as_json: bool) -> None:  # noqa: ANN401
+    from depthscope.cli.output import say_json
+
+    found = run["prune"].findings
+    if as_json:
+        about = found.artefacts["checkpoint"]
+        say_json(
+            {
+                "run": str(run.path), "checkpoint": str(checkpoint), "report": str(page) if page else None,
+                "removed": about["removed"], "checks": about["checks"], "notes": list(found.notes), "seconds": seconds,
+            }
+        )  # fmt: skip
+        return
+    for line in found.notes:
+        typer.echo(line)
+    typer.echo(f"done in {seconds:.1f} s", err=True)
+    typer.echo(str(checkpoint))
+
+
+def _said(phase: str, done: int, total: int) -> None:
+    typer.echo(f"{phase}: {done} of {total}" if total > 1 else phase, err=True)
+
+
+def _silent(phase: str, done: int, total: int) -> None:
+    del phase, done, total
