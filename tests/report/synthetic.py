@@ -90,6 +90,14 @@ TEXTS = {
         "Layers above look back at the target's text.",
         "How Do LLMs Use Their Depth?, arXiv:2510.18871",
     ),
+    "depth_by_difficulty": Text(
+        "Depth by difficulty",
+        "Do harder problems use deeper layers?",
+        "Centres of the effects of skipping layers, by level.",
+        "The verdict rests on the slope and on an equivalence test.",
+        "A large p is no proof of equal depth.",
+        "Csordas et al. 2025, arXiv:2505.13898",
+    ),
     "early_exit": Text(
         "Early exit",
         "How many layers could be saved if a token left as soon as it is safe?",
@@ -329,6 +337,22 @@ def option_patch() -> Result:
     return result("option_patch", found)
 
 
+def depth_by_difficulty() -> Result:
+    cells, levels = {"score": ("future_output", "settle"), "kept": ("all", "answered")}, {"level": [2, 3, 4]}
+    share = np.exp(-(((LAYERS[:, None] - 4 - 0.4 * np.arange(3)) / 2) ** 2))
+    few = "insufficient: fewer than two levels with 50 problems"
+    answered = np.array([[1.0, np.nan], [1.0, np.nan]])
+    found = [
+        measurement("depth_score", {**cells, **levels}, 4 + 0.4 * np.arange(3) * np.ones((2, 2, 1))),
+        measurement("effect_share", {"score": ("future_output",), "layer": LAYERS, **levels}, share[None]),
+        measurement("slope", cells, 0.4 * answered, spread=0.2, missing=few),
+        measurement("verdict", cells, answered, missing=few),
+        measurement("detectable_slope", cells, 0.2 * answered, missing=few),
+        measurement("equivalence_p", cells, 0.6 * answered, "probability", missing=few),
+    ]
+    return result("depth_by_difficulty", found)
+
+
 def early_exit() -> Result:
     by = {
         "policy": ("prob", "margin", "entropy", "patience", "cosine"),
@@ -508,6 +532,7 @@ def results() -> dict[str, Result]:
         fact_depth,
         option_depth,
         option_patch,
+        depth_by_difficulty,
         early_exit,
         lens_quality,
         lens_validation,

@@ -40,6 +40,7 @@ AXIS_TITLES = {
     "layer": "layer",
     "later_layer": "later layer",
     "head": "head",
+    "level": "level of difficulty",
 }
 
 Spec = dict[str, Any]
@@ -88,7 +89,7 @@ def lines(series: Mapping[str, Measurement], axis: str, y: str, kind: str = "lin
 
     Args:
         series: name on the chart -> measurement over that one axis; all of one unit.
-        axis: "state" or "layer".
+        axis: "state", "layer" or "level".
         y: title of the y axis, without the unit.
         kind: of the y scale, see `y_scale`.
 
@@ -200,7 +201,7 @@ def tooltip(axis: str, title: str, *more: Spec) -> list[Spec]:
     return [
         {"field": "series", "type": "nominal"},
         {"field": axis, "type": "ordinal"},
-        {"field": "depth", "type": "quantitative", "format": ".0%"},
+        *([] if axis == "level" else [{"field": "depth", "type": "quantitative", "format": ".0%"}]),
         *more,
         {"field": "value", "title": title, **number},
         {"field": "low", "title": "interval from", **number},

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from depthscope.report import early_guesses, linear_maps
+from depthscope.report.difficulty import harder_deeper
 from depthscope.report.sentence import Cell, Verdict
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Result
@@ -184,6 +185,7 @@ RULES: tuple[tuple[str, Callable[[Results], Verdict]], ...] = (
     ("pos_depth", early_guesses.function_words_first),
     ("early_exit", early_guesses.exits_pay),
     ("layer_skip", cheapest_layers),
+    ("depth_by_difficulty", harder_deeper),
     ("linear_maps", linear_maps.depth_kept),
     ("representation_profile", richest_state),
 )
