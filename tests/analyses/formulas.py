@@ -434,22 +434,76 @@ def kind_of(early: int, final: int, true: int) -> int:
 
 
 def residual_contribution(passes: Sequence[Pass]) -> Numbers:
-    """Mean over plain positions of |write| / |stream it is added to| and of their cosine, per layer."""
-    found: dict[str, list[float]] = {}
-    for layer in range(len(passes[0].mlp)):
-        pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {"attention": [], "mlp": [], "block": []}
-        for seen in passes:
-            kept = ~sinks_of(seen)
-            h, a, m = (numbers(t)[kept] for t in (seen.states[layer], seen.attention[layer], seen.mlp[layer]))
-            pairs["attention"].append((a, h))
-            pairs["mlp"].append((m, h + a))
-            pairs["block"].append((a + m, h))
-        for name, rows in pairs.items():
-            write, stream = (np.concatenate(part) for part in zip(*rows, strict=True))
-            ratio = np.linalg.norm(write, axis=1) / np.linalg.norm(stream, axis=1)
-            found.setdefault(f"{name}_relative_norm", []).append(ratio.mean())
-            found.setdefault(f"{name}_cosine", []).append((unit(write) * unit(stream)).sum(1).mean())
-    return {name: np.asarray(values) for name, values in found.items()}
+    """Sizes and angles of writes token by token, their statistics over plain positions, and where they change over."""
+    table = _writes(passes)
+    plain = {name: values[table["plain"] > 0] for name, values in table.items()}
+    found: Numbers = {}
+    for k, writer in enumerate(("attention", "mlp", "block")):
+        found[f"{writer}_relative_norm"] = plain["ratio"][..., k].mean(0)
+        found[f"{writer}_cosine"] = plain["cosine"][..., k].mean(0)
+    kinds = {"ratio": "relative_norm", "cosine": "cosine"}
+    for column, kind in kinds.items():
+        sets = (table["plain"] > 0, table["plain"] >= 0, table["plain"] == 0)
+        found[f"{kind}_by_sinks"] = np.stack([table[column][at].mean(0) for at in sets])
+        # the sample holds float32 numbers
+        sample = plain[column].astype(np.float32).astype(float)
+        for name, share in {"p10": 0.1, "median": 0.5, "p90": 0.9}.items():
+            found[f"{kind}_{name}"] = np.quantile(sample, share, axis=0, method="inverted_cdf")
+    size, stream = plain["size"], plain["stream"]
+    found |= {
+        "write_norm": size.mean(0), "stream_norm": stream.mean(0), "norm_ratio": size.mean(0) / stream.mean(0),
+        "write_norm_max": size.max(0), "relative_norm_max": plain["ratio"].max(0),
+    }  # fmt: skip
+    energy = (stream[..., 2] ** 2).sum(0)
+    product = plain["cosine"][..., 2] * size[..., 2] * stream[..., 2]
+    found |= {
+        "parallel_gain": 2 * product.sum(0) / energy,
+        "orthogonal_energy": (size[..., 2] ** 2).sum(0) / energy,
+        "growth": (plain["after"] ** 2).sum(0) / energy - 1,
+        "growth_gap": np.zeros(len(energy)),
+        "stream_cosine": plain["kept"].mean(0),
+    }
+    return found | _classes(plain["cosine"], int(table["width"][0]))
+
+
+def _writes(passes: Sequence[Pass]) -> dict[str, np.ndarray]:
+    """One row a token: size, stream, ratio and cosine [token, layer, writer], |h'| and cos(h, h') [token, layer]."""
+    rows: dict[str, list[np.ndarray]] = {}
+    for seen in passes:
+        layers = []
+        for layer in range(len(seen.mlp)):
+            h, a, m = (numbers(t) for t in (seen.states[layer], seen.attention[layer], seen.mlp[layer]))
+            layers.append([(a, h), (m, h + a), (a + m, h)])
+        size = np.stack([[np.linalg.norm(w, axis=-1) for w, _ in pairs] for pairs in layers])
+        stream = np.stack([[np.linalg.norm(s, axis=-1) for _, s in pairs] for pairs in layers])
+        cosine = np.stack([[(unit(w) * unit(s)).sum(-1) for w, s in pairs] for pairs in layers])
+        states = [numbers(s) for s in seen.states]
+        found = {
+            "size": size, "stream": stream, "cosine": cosine, "ratio": size / stream,
+            "after": np.stack([np.linalg.norm(s, axis=-1) for s in states[1:]]),
+            "kept": np.stack([(unit(a) * unit(b)).sum(-1) for a, b in itertools.pairwise(states)]),
+        }  # fmt: skip
+        for name, values in found.items():
+            rows.setdefault(name, []).append(np.moveaxis(values, -1, 0))
+        rows.setdefault("plain", []).append(np.where(sinks_of(seen), 0.0, 1.0))
+        rows.setdefault("width", []).append(np.full(len(sinks_of(seen)), seen.states[0].shape[-1]))
+    return {name: np.concatenate(values) for name, values in rows.items()}
+
+
+def _classes(cosine: np.ndarray, width: int) -> Numbers:
+    """Shares of tokens that erase, write anew and strengthen, and the last rise of the mean curve through zero."""
+    border = max(0.05, 3 / math.sqrt(width))
+    classes = [cosine < -border, np.abs(cosine) <= border, cosine > border]
+    mean = cosine.mean(0)
+    curve = mean.mean(-1)
+    rises = [k for k in range(len(curve) - 1) if curve[k] < 0 <= curve[k + 1]]
+    return {
+        "mode_share": np.stack([c.mean(0) for c in classes], -1),
+        "mode": np.sign(mean) * (np.abs(mean) > border),
+        "cosine_crossing": np.asarray(rises[-1] if rises else np.nan),
+        # a network of few layers has no levels to tell apart
+        **dict.fromkeys(("norm_change_layer", "norm_change_ratio", "norm_change_p"), np.asarray(np.nan)),
+    }
 
 
 def layer_skip(plain: Plain, ids: Sequence[Sequence[int]], sublayer: str, protect: str = "sinks") -> Numbers:

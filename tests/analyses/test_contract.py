@@ -34,6 +34,7 @@ MASSES = ("previous", "first", "self", "local_8", "local_32")
 PROFILE = {"prompt_entropy": "1", "prompt_entropy_s2": "1", "effective_rank": "1", "curvature": "radians"}
 ONSETS, CELLS = ("definition", "k", "mode"), ("bucket", "token")
 ASKED = ("task", "mode")
+WRITES = ("layer", "sublayer")
 ANSWERS: dict[str, Row] = {
     **dict.fromkeys(("onset", "onset_median"), ((*ONSETS, *CELLS), "1")),
     "censored": (("k", "mode", *CELLS), "probability"),
@@ -162,9 +163,30 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
         "check_cost": ((), "1"),
     },
     "residual_contribution": {
-        f"{writer}_{kind}": (("layer",), "1")
-        for writer in ("attention", "mlp", "block")
-        for kind in ("relative_norm", "cosine")
+        **{
+            f"{writer}_{kind}": (("layer",), "1")
+            for writer in ("attention", "mlp", "block")
+            for kind in ("relative_norm", "cosine")
+        },
+        **{
+            f"{kind}_{how}": (WRITES, "1")
+            for kind in ("relative_norm", "cosine")
+            for how in ("p10", "median", "p90")
+        },
+        **{f"{kind}_by_sinks": (("sinks", *WRITES), "1") for kind in ("relative_norm", "cosine")},
+        **dict.fromkeys(
+            ("write_norm", "stream_norm", "norm_ratio", "relative_norm_max", "write_norm_max", "mode"),
+            (WRITES, "1"),
+        ),
+        **dict.fromkeys(
+            ("growth", "parallel_gain", "orthogonal_energy", "growth_gap", "stream_cosine"), (("layer",), "1")
+        ),
+        "mode_share": ((*WRITES, "mode"), "probability"),
+        "mode_support": (WRITES, "probability"),
+        **dict.fromkeys(
+            ("cosine_crossing", "norm_change_layer", "norm_change_ratio", "norm_change_p"), ((), "1")
+        ),
+        "cosine_crossing_support": ((), "probability"),
     },
     "layer_skip": {
         "output_kl": (("layer", "sublayer"), "nats"),
@@ -266,8 +288,6 @@ REFUSALS["bert", "fact_depth"] = (
     "it is no causal language model, so it does not predict an answer token by token"
 )
 REFUSALS["bert", "pos_depth"] = "it is no causal language model: there is no next word"
-NO_NEXT_TOKEN = "it is no causal language model: there is no next token whose loss could rise"
-REFUSALS["bert", "surgery"] = NO_NEXT_TOKEN
 for asking in ("residual_erasure", "integrated_gradients"):
     REFUSALS["bert", asking] = "it is no causal language model, so no answer follows a prompt"
 PARAMETERS = {
@@ -307,6 +327,10 @@ BY_DATA = {
     *(("surgery", name) for name in MEASUREMENTS["surgery"]),
     *(("pos_depth", name) for name in MEASUREMENTS["pos_depth"]),
     *(
+    *(
+        ("residual_contribution", name)
+        for name in ("cosine_crossing", "norm_change_layer", "norm_change_ratio", "norm_change_p")
+    ),
         (asked, name)
         for asked in (
             "fact_depth",
@@ -344,9 +368,12 @@ def missing_cells(analysis: str, name: str, anatomy: Anatomy) -> np.ndarray | bo
         return np.array([[not x.mixers(), False, x.mlp is None] for x in layers])
     if name == "effect_on_later":
         return np.tril(np.ones((len(layers), len(layers)), bool), -1)
-    if analysis == "residual_contribution" and not name.startswith("block"):
-        mlp = name.startswith("mlp")
-        return np.array([post_norm or (x.mlp is None if mlp else not x.mixers()) for x in layers])
+    if analysis == "residual_contribution":
+        none = np.array([[post_norm or not x.mixers(), post_norm or x.mlp is None, False] for x in layers])
+        writer = name.partition("_")[0]
+        if "sublayer" in MEASUREMENTS[analysis][name][0]:
+            return none[..., None] if name == "mode_share" else none
+        return none[:, 0] if writer == "attention" else none[:, 1] if writer == "mlp" else False
     if analysis == "head_patterns":
         return np.array([[x.attn is None] * anatomy.n_heads for x in layers])
     return False

@@ -441,7 +441,24 @@ def residual_contribution() -> Result:
         measurement(f"{part}_cosine", {"layer": LAYERS}, shift + 0.25 * np.cos(LAYERS / 3))
         for part, shift in (("attention", -0.1), ("mlp", 0.1), ("block", 0.05))
     ]
+    parts = ("attention", "mlp", "block")
+    by = {"layer": LAYERS, "sublayer": parts, "mode": ("erase", "write", "strengthen")}
+    erase = np.repeat((0.5 - 0.4 * LAYERS / L)[:, None], len(parts), 1)
+    found.append(measurement("mode_share", by, np.stack([erase, np.full_like(erase, 0.3), 0.7 - erase], -1)))
+    found += crossing(7, 6, 8)
     return result("residual_contribution", found)
+
+
+def crossing(layer: float, low: float, high: float, support: float = 1.0) -> list[Measurement]:
+    """Where the cosines rise through zero; nowhere for NaN."""
+    gone = "" if np.isfinite(layer) else "none found"
+    ends = (np.asarray(low), np.asarray(high))
+    return [
+        Measurement(
+            "cosine_crossing", {}, np.asarray(layer), "1", *ends, np.asarray(DOCUMENTS), missing=gone
+        ),
+        Measurement("cosine_crossing_support", {}, np.asarray(support), "probability"),
+    ]
 
 
 def layer_skip(spread: float = 0.05, n: int = DOCUMENTS) -> Result:

@@ -55,6 +55,33 @@ def growth(write: Float[Tensor, "*items d_model"], stream: Float[Tensor, "*items
     return Growth(2 * (write * stream).sum(-1), write.square().sum(-1))
 
 
+class Against(NamedTuple):
+    """A write against the stream it is added to: ||w||, ||s|| and <w, s>; all that ratios and angles need."""
+
+    size: Tensor
+    stream: Tensor
+    product: Tensor
+
+    def ratio(self, eps: float = 1e-6) -> Tensor:
+        """`relative_norm`."""
+        return self.size / self.stream.clamp_min(eps)
+
+    def cosine(self) -> Tensor:
+        """`cosine`; 0 where either vector is zero."""
+        nothing = (self.size == 0) | (self.stream == 0)
+        # divided one by one: the product of two large norms could overflow
+        return torch.where(nothing, 0.0, self.product / self.size / self.stream).clamp(-1, 1)
+
+
+def against(write: Float[Tensor, "*items d_model"], stream: Float[Tensor, "*items d_model"]) -> Against:
+    """Norms of write and stream and their product in three passes over memory, each `Float[Tensor, "*items"]`.
+
+    For float32 vectors with squares below 1e38; `cosine` has no such limit.
+    """
+    write, stream = at_least_float32(write), at_least_float32(stream)
+    return Against(_norm(write), _norm(stream), torch.linalg.vecdot(write, stream))
+
+
 def relative_change(
     clean_write: Float[Tensor, "*items d_model"],
     changed_write: Float[Tensor, "*items d_model"],
@@ -116,6 +143,7 @@ LAWS = (
         ),
     ),
     Law(growth, ("rotation_free", "permutation_free", "batch_free")),
+    Law(against, ("rotation_free", "permutation_free", "batch_free")),
     Law(relative_change, ("non_negative", "zero_on_equal", "scale_free", "rotation_free", "batch_free")),
     Law(sink_mask, ("scale_free", "batch_free")),
 )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from depthscope.report import early_guesses, linear_maps
+from depthscope.report import early_guesses, linear_maps, residual
 from depthscope.report.difficulty import harder_deeper
 from depthscope.report.sentence import Cell, Verdict
 from depthscope.results.measurement import Measurement
@@ -184,6 +184,7 @@ RULES: tuple[tuple[str, Callable[[Results], Verdict]], ...] = (
     ("frequency_onset", early_guesses.frequent_first),
     ("pos_depth", early_guesses.function_words_first),
     ("early_exit", early_guesses.exits_pay),
+    ("residual_contribution", residual.writes_turn),
     ("layer_skip", cheapest_layers),
     ("depth_by_difficulty", harder_deeper),
     ("linear_maps", linear_maps.depth_kept),
