@@ -290,6 +290,8 @@ REFUSALS["bert", "fact_depth"] = (
 REFUSALS["bert", "pos_depth"] = "it is no causal language model: there is no next word"
 for asking in ("residual_erasure", "integrated_gradients"):
     REFUSALS["bert", asking] = "it is no causal language model, so no answer follows a prompt"
+NO_NEXT_TOKEN = "it is no causal language model: there is no next token whose loss could rise"
+REFUSALS["bert", "surgery"] = NO_NEXT_TOKEN
 PARAMETERS = {
     "surgery": {"tokens": 64, "sublayer_tokens": 64, "kept": (1,)},
     "layer_skip": {"tokens": 64, "sublayer_tokens": 64},
@@ -325,12 +327,12 @@ BY_DATA = {
     *(("decision_flips", name) for name in ("flip_rate", "chance_flip_rate", "bucket_transition")),
     ("early_exit", "threshold"),
     *(("surgery", name) for name in MEASUREMENTS["surgery"]),
-    *(("pos_depth", name) for name in MEASUREMENTS["pos_depth"]),
-    *(
     *(
         ("residual_contribution", name)
         for name in ("cosine_crossing", "norm_change_layer", "norm_change_ratio", "norm_change_p")
     ),
+    *(("pos_depth", name) for name in MEASUREMENTS["pos_depth"]),
+    *(
         (asked, name)
         for asked in (
             "fact_depth",
