@@ -59,5 +59,5 @@ def test_the_slope_and_the_equivalence_test_decide(
 
 def test_where_too_few_are_answered_all_problems_are_judged_and_it_says_so():
     said = harder_deeper(result((0.4, 0.2, 0.6), 1.0, answered=False))
-    assert said.sentence.startswith("Harder problems, answered or not, have their effects deeper")
+    assert said.sentence.startswith("Harder problems (answered or not) have their effects deeper")
     assert "over all problems" in said.because

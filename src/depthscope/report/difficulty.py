@@ -32,7 +32,7 @@ def harder_deeper(results: Results) -> Verdict:
         f"depth_by_difficulty/slope of {SCORE} over {kept} problems is {slope.said()} layers per level; equivalence "
         f"p = {p:.2g}, the threshold is 0.05; a slope of {least:.2g} would have been found."
     )
-    whose = "problems that the model answers" if kept == "answered" else "problems, answered or not,"
+    whose = "problems that the model answers" if kept == "answered" else "problems (answered or not)"
     said = {
         1.0: f"Harder {whose} have their effects deeper, by {slope.value:.2g} layers per level.",
         0.0: f"Harder {whose} use no more depth: the change over all levels stays within the margin.",
@@ -41,7 +41,7 @@ def harder_deeper(results: Results) -> Verdict:
     if judged not in WORDS:
         return Verdict(
             topic,
-            f"Not decided for {whose.rstrip(chr(44))}: neither a trend nor its absence is shown.",
+            f"Not decided for {whose}: neither a trend nor its absence is shown.",
             False,
             because,
         )
