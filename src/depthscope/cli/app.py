@@ -21,6 +21,7 @@ VERBS = {
     "fit": "Fit a lens of a model: ridge-lens or tuned-lens.",
     "map": "Predict every state of a model linearly from every state of another.",
     "prune": "Remove layers, say what it costs, and leave a smaller checkpoint that loads.",
+    "decide": "Say whether a shallower model may do some work, as a report for those who decide.",
     "verify": "Check the laws on a model and print which hold.",
     "show": "Print the numbers of a run: table, CSV, JSON or Parquet.",
     "report": "Write the report of a run as one HTML file.",

@@ -139,7 +139,9 @@ def _versions(decision: Decision, words: Words) -> Grid:
 
 def _results(decision: Decision, words: Words) -> Grid:
     names = ("version", "task", "score", "change", "verdict", "more", "lost", "won", "p", "must_pass", "by")
-    rows = tuple((_named(words, v), *_result(words, found)) for v in decision.variants for found in v.tasks)
+    rows = tuple(
+        (_named(words, v), *_result(words, found)) for v in decision.variants for found in (*v.tasks, *v.also)
+    )
     return Grid("results", words.t("table", "results"), _headed(words, names), rows, heads=2)
 
 

@@ -152,11 +152,11 @@ class Variant:
 
     Args:
         layers: kept. removed: indices in the base, where known. parameters, bytes: of the checkpoint. kv: bytes of
-        cache
-            a token. prefill, decode: measured tokens a second. cost: money for 1,000 requests of the mix of tasks.
-            saving: share of the base's cost, paired. loss: nats on the calibration text. math: change on items that
-            need arithmetic. accepted, rejected, open: task names. worst: the task that loses most. step: where it
-            came in.
+            cache a token. prefill, decode: measured tokens a second.
+        cost: money for 1,000 requests of the mix of tasks. saving: share of the base's cost. loss: nats on the
+            calibration text.
+        math: change on items that need arithmetic. also: the same tasks scored another way. accepted, rejected, open:
+            task names. worst: the task that loses most. step: where it came in.
     """
 
     name: str
@@ -174,6 +174,7 @@ class Variant:
     saving: Estimate = field(default_factory=Estimate)
     loss: Estimate = field(default_factory=Estimate)
     tasks: tuple[TaskFound, ...] = ()
+    also: tuple[TaskFound, ...] = ()
     math: Estimate = field(default_factory=Estimate)
     math_verdict: Verdict = "not_tested"
     accepted: tuple[str, ...] = ()

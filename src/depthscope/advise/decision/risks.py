@@ -45,6 +45,7 @@ def notes(
         (pruned and talks, Said.of("risk.chat")),
         (pruned, Said.of("risk.safety")),
         (pruned and not own_text, Said.of("risk.domain")),
+        (any(one.kind == "quantised" for one in variants), Said.of("risk.expanded")),
         (quantised_after, Said.of("risk.quantised")),
     )
     return tuple(note for applies, note in rules if applies)

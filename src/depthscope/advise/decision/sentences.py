@@ -134,6 +134,8 @@ def on_task(variant: Variant, found: TaskFound, line: TaskLine) -> Said:
         return Said.of("task.accept", **slots)
     if found.verdict == "reject":
         return Said.of(f"task.reject_{found.reason}", **slots)
+    if found.reason == "floor":
+        return Said.of("task.open_floor", **slots)
     if found.more is None:
         return Said.of("task.open_without_number", **slots)
     return Said.of(f"task.open_{found.reason}", **slots)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal, cast
 
 from depthscope.advise.decision.reader import Reader, opened
-from depthscope.errors import BadInput
+from depthscope.errors import BadInput, UnknownName
 from depthscope.results.decision import STEPS
 
+WAYS = ("generation", "likelihood")
 TYPES = ("choice", "short_answer", "generation", "math")
 CRITICALITIES = ("A", "B", "C")
 """A stops the line, B degrades the service, C is nice to have."""
@@ -24,7 +26,13 @@ LADDER = (5.0, 10.0, 15.0, 20.0, 25.0, 30.0)
 
 @dataclass(frozen=True)
 class TaskEntry:
-    """One task: see docs/how-to/decide.md for each field. `file` is a path, made absolute."""
+    """One task: see docs/how-to/decide.md for each field.
+
+    Args:
+        file: made absolute. pick: the task's name in the file, where the file holds several. by: what decides a
+        choice,
+            what the model writes or the likelihood of the options; all else is decided by what it writes.
+    """
 
     name: str
     file: Path
@@ -36,6 +44,8 @@ class TaskEntry:
     threshold: float | None
     allowed_drop: float
     must_pass: tuple[str, ...]
+    pick: str = ""
+    by: str = "generation"
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,7 @@ class Alternative:
     """Another model that could do the work: a smaller sibling, a pruned folder, or a quantised one."""
 
     name: str
-    kind: str
+    kind: Literal["sibling", "pruned", "quantised"]
     model: str
     revision: str | None
     dtype: str | None
@@ -65,11 +75,10 @@ class Sheet:
     """The whole configuration.
 
     Args:
-        text: calibration text, "" for the prompts of the tasks. tokens: of it. stop_after: last step, 1 to 8.
-        minutes: no
-            further measurement is begun after that many, 0 for no limit. ladder: percent of layers.
-            healing_tokens: of
-            a retraining to be priced, 0 for none. prompts: read in the depth diagnosis.
+        text: calibration text, "" for the packaged sample. tokens: of it. stop_after: last step, 1 to 8.
+        minutes: no further model is measured after that many, 0 for no limit. ladder: percent of layers.
+        prompts: read in the depth diagnosis. healing_tokens: of a retraining to be priced, 0 for none.
+        chat: prompts go through the chat template. min_items: the fewest a task may have. repeats: of timings.
     """
 
     path: Path
@@ -86,6 +95,9 @@ class Sheet:
     ladder: tuple[float, ...]
     prompts: int
     healing_tokens: float
+    chat: bool
+    min_items: int
+    repeats: int
     tasks: tuple[TaskEntry, ...]
     alternatives: tuple[Alternative, ...] = ()
     prices: Prices = field(default_factory=Prices)
@@ -125,6 +137,9 @@ def load_sheet(path: str | Path) -> Sheet:
         ladder=tuple(sorted(read.numbers("ladder", LADDER, 0.1, 90.0))),
         prompts=read.whole("prompts", 8, low=1),
         healing_tokens=read.number("healing_tokens", 0.0),
+        chat=read.truth("chat"),
+        min_items=read.whole("min_items", 100, low=4),
+        repeats=read.whole("repeats", 10, low=3),
         tasks=tasks,
         alternatives=others,
         prices=_prices(read.table("prices")),
@@ -146,19 +161,22 @@ def _task(read: Reader, folder: Path) -> TaskEntry:
         name, file.resolve(), read.text("owner", ""), read.choice("type", TYPES), read.number("volume_per_month",
         0.0),
         criticality, read.choice("metric", ("accuracy",), "accuracy"), threshold,
-        read.number("allowed_drop", DROP[criticality], 0.0, 1.0), read.texts("must_pass"),
+        read.number("allowed_drop", DROP[criticality], 0.0, 0.99), read.texts("must_pass"), read.text("pick", ""),
+        read.choice("by", WAYS, "generation"),
     )  # fmt: skip
     if entry.allowed_drop == 0:
         raise read.wrong(
             "allowed_drop", 0, "no number of items can show that nothing is lost; give 0.01 or more"
         )
+    if entry.by == "likelihood" and entry.type != "choice":
+        raise read.wrong("by", entry.by, f"a {entry.type} has no options; it is judged by generation")
     read.done()
     return entry
 
 
 def _alternative(read: Reader, folder: Path) -> Alternative:
     found = Alternative(
-        read.text("name"), read.choice("kind", KINDS), _place(read.text("model"), folder),
+        read.text("name"), cast(Any, read.choice("kind", KINDS)), _place(read.text("model"), folder),
         read.text("revision", "") or None, read.text("dtype", "") or None, read.maybe("price_per_1k_tokens"),
         read.truth("quantised_after_pruning"),
     )  # fmt: skip
@@ -176,11 +194,26 @@ def _prices(read: Reader) -> Prices:
     return found
 
 
+def step_number(asked: str) -> int:
+    """The number of a step from its number or its name.
+
+    Raises:
+        UnknownName: for another word. BadInput: for a number that is no step.
+    """
+    if asked.lstrip("-").isdigit():
+        if not 1 <= int(asked) <= len(STEPS):
+            raise BadInput(f"there is no step {asked}; steps go from 1 to {len(STEPS)}")
+        return int(asked)
+    if asked not in STEPS:
+        raise UnknownName("step", asked, STEPS)
+    return STEPS.index(asked) + 1
+
+
 def _step(read: Reader) -> int:
-    found = read.values.get("stop_after", len(STEPS))
+    found = read.values.get("stop_after")
     read.asked.add("stop_after")
     if isinstance(found, str):
-        return STEPS.index(read.choice("stop_after", STEPS)) + 1
+        return step_number(found)
     return read.whole("stop_after", len(STEPS), low=1, high=len(STEPS))
 
 

@@ -46,14 +46,25 @@ def needed(allowed_drop: float, differing: float = DIFFERING) -> int:
     return math.ceil(3.84 * differing / allowed_drop**2)
 
 
+def can_lose(base: Estimate, chance: float, allowed_drop: float) -> bool:
+    """Whether the base is surely so far above guessing that a loss beyond the limit could show at all."""
+    return base.low is not None and base.low > chance + allowed_drop
+
+
 def judged(
-    drop: Verdict, more: int | None, score: Estimate, threshold: float | None, failed: Sequence[str]
+    drop: Verdict,
+    more: int | None,
+    score: Estimate,
+    threshold: float | None,
+    failed: Sequence[str],
+    telling: bool = True,
 ) -> Judged:
     """The verdict on a task, by must-pass items, the allowed drop and the least acceptable score together.
 
     Args:
         drop: accept, reject or undecided by the interval of the change. more: items that it asks for. score: of the
             variant. threshold: None where there is no least score. failed: must-pass items that are newly wrong.
+        telling: whether the base can lose more than the limit (`can_lose`): a test that nobody passes shows no loss.
     """
     if failed:
         return Judged("reject", "must_pass")
@@ -61,6 +72,8 @@ def judged(
         return Judged("reject", "drop")
     if threshold is not None and score.high is not None and score.high < threshold:
         return Judged("reject", "threshold")
+    if not telling:
+        return Judged("undecided", "floor")
     if drop == "undecided":
         return Judged("undecided", "drop", more)
     if threshold is not None and (score.low is None or score.low < threshold):
