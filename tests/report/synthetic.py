@@ -162,6 +162,22 @@ TEXTS = {
         "A pattern is not a function: test it by ablation.",
         "Clark et al. 2019, arXiv:1906.04341",
     ),
+    "residual_erasure": Text(
+        "Until which depth the answer needs each token",
+        "If what one position holds is wiped out, does the answer change?",
+        "Each state of each position becomes the mean state, and the model goes on.",
+        "Where the line of the question falls to zero, it is done with.",
+        "A prompt that is not answered maps a guess.",
+        "Csordas et al. 2025, arXiv:2505.13898",
+    ),
+    "integrated_gradients": Text(
+        "Which tokens carry the answer at each layer",
+        "How much does each token add to the right answer?",
+        "Gradients on a straight path from a baseline.",
+        "Early layers hold the answer in the question, late ones in its last position.",
+        "Everything is relative to the baseline.",
+        "Sundararajan et al. 2017, arXiv:1703.01365",
+    ),
     "corpus_statistics": Text(
         "What the stream looks like over the corpus",
         "How large are states, and where are the sinks?",
@@ -461,6 +477,46 @@ def crossing(layer: float, low: float, high: float, support: float = 1.0) -> lis
     ]
 
 
+def maps(column: str, depth: str, tokens: tuple[str, ...] = (*WORDS[:3], *HOSTILE), **more: Any) -> Table:
+    """Whole maps of two prompts of hostile tokens."""
+    labels = STATES if depth == "state" else LAYERS
+    rows = [(w, p, token, d) for w in (0, 1) for p, token in enumerate(tokens) for d in labels.tolist()]
+    window, position, token, place = zip(*rows, strict=True)
+    columns = {
+        "window": window, "position": position, "token": token, depth: place, "task": ["a"] * len(rows),
+        "asked": [f"prompt {w} {HOSTILE[0]}" for w in window], "part": ["question"] * len(rows),
+        column: np.linspace(-0.2, 0.9, len(rows)), **{k: [v] * len(rows) for k, v in more.items()},
+    }  # fmt: skip
+    return Table({name: np.asarray(values) for name, values in columns.items()})
+
+
+PARTS = ("question", "last", "answer", "sink")
+
+
+def residual_erasure(until: float = 9.0, spread: float = 0.1, n: int = DOCUMENTS) -> Result:
+    """The question's effect falls with depth, that of its last position rises."""
+    falls = np.stack([1 - DEPTH, DEPTH, DEPTH / 2, np.ones(L + 1)], -1)
+    found = [
+        measurement("effect", {"state": STATES, "bucket": PARTS}, falls, "probability"),
+        measurement("point_of_no_return", {"task": ("all",)}, [until], "1", spread, n, missing="none"),
+        measurement("accuracy", {"task": ("all",)}, [0.5], "probability"),
+    ]
+    return result("residual_erasure", found, maps=maps("effect", "state"))
+
+
+def integrated_gradients() -> Result:
+    """Shares of the question fall with depth; there is nothing of the MLPs."""
+    falls = np.stack([1 - DEPTH[1:], DEPTH[1:], 0 * DEPTH[1:], 0 * DEPTH[1:]], -1)
+    by = {"layer": LAYERS, "sublayer": ("attention", "block", "mlp"), "bucket": PARTS}
+    shares = np.stack([falls, falls, np.full(falls.shape, np.nan)], 1)
+    found = [
+        measurement(name, by, shares, "probability", missing="not asked for")
+        for name in ("attribution", "attribution_share")
+    ]
+    table = maps("attribution", "layer", sublayer="block", incomplete=False)
+    return result("integrated_gradients", found, maps=table)
+
+
 def layer_skip(spread: float = 0.05, n: int = DOCUMENTS) -> Result:
     loss = 0.05 + 0.02 * np.abs(LAYERS - 6.0)
     loss[[0, 1, L - 1]] = (6.5, 0.0, 2.2)
@@ -549,6 +605,8 @@ def results() -> dict[str, Result]:
         fact_depth,
         option_depth,
         option_patch,
+        residual_erasure,
+        integrated_gradients,
         depth_by_difficulty,
         early_exit,
         lens_quality,

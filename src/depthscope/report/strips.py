@@ -1,30 +1,22 @@
 """Token strips: what each state would say at each position, as tables that need no JavaScript.
 
-Model text is hostile: control and formatting characters are made visible here, the template escapes the rest.
+Model text is hostile: control and formatting characters are made visible, the template escapes the rest.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
 
 from depthscope.results.measurement import Table
+from depthscope.results.visible import visible
 
 STRIPS = 6
 """So many strips are shown."""
 
 POSITIONS = 48
 """So many positions of a strip are shown."""
-
-SPACE = "\N{OPEN BOX}"
-NAMED = {
-    "\n": "\N{RETURN SYMBOL}",
-    "\t": "\N{SYMBOL FOR HORIZONTAL TABULATION}",
-    "\r": "\N{SYMBOL FOR CARRIAGE RETURN}",
-}
-HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 @dataclass(frozen=True)
@@ -52,13 +44,6 @@ class Strip:
     states: tuple[int, ...]
     rows: tuple[tuple[StripCell | None, ...], ...]
     note: str = ""
-
-
-def visible(text: str) -> str:
-    """A token that can be seen: spaces, line ends, control and direction characters get a sign or a code."""
-    if text == "":
-        return "(empty)"
-    return "".join(_sign(char) for char in text)
 
 
 def strips_of(table: Table, lens: str = "") -> list[Strip]:
@@ -101,13 +86,3 @@ def _cell(guesses: list[tuple[int, str, float]] | None, final: str | None) -> St
         return None
     top = [(token, probability) for _, token, probability in sorted(guesses)]
     return StripCell(top[0][0], top[0][1], top[0][0] == final, tuple(top))
-
-
-def _sign(char: str) -> str:
-    if char == " ":
-        return SPACE
-    if char in NAMED:
-        return NAMED[char]
-    if unicodedata.category(char) in HIDDEN or (char.isspace() and char != "\N{IDEOGRAPHIC SPACE}"):
-        return f"[U+{ord(char):04X}]"
-    return char

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from depthscope.report import early_guesses, linear_maps, residual
+from depthscope.report import early_guesses, erasure, linear_maps, residual
 from depthscope.report.difficulty import harder_deeper
 from depthscope.report.sentence import Cell, Verdict
 from depthscope.results.measurement import Measurement
@@ -188,6 +188,7 @@ RULES: tuple[tuple[str, Callable[[Results], Verdict]], ...] = (
     ("layer_skip", cheapest_layers),
     ("depth_by_difficulty", harder_deeper),
     ("linear_maps", linear_maps.depth_kept),
+    ("residual_erasure", erasure.question_needed),
     ("representation_profile", richest_state),
 )
 """Which analysis a rule needs, and the rule; in the order of the box."""

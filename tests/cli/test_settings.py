@@ -1,0 +1,26 @@
+"""What `--set` makes of the text behind the equals sign: the kind of the parameter's default."""
+
+from __future__ import annotations
+
+import pytest
+
+from depthscope.cli.run import _typed
+from depthscope.errors import BadInput
+
+
+@pytest.mark.parametrize(
+    ("text", "default", "found"),
+    [
+        ("block, mlp", ("attention",), ("block", "mlp")),
+        ("1,2", (), (1, 2)),
+        ("3", (7,), (3,)),
+        ("true", False, True),
+    ],
+)
+def test_a_setting_takes_the_kind_of_the_default(text: str, default: object, found: object) -> None:
+    assert _typed(text, default, f"x.y={text}") == found
+
+
+def test_a_setting_that_does_not_fit_says_so() -> None:
+    with pytest.raises(BadInput, match="'a' does not fit"):
+        _typed("a", (1,), "x.y=a")
