@@ -164,42 +164,50 @@ def test_with_too_few_problems_a_level_nothing_is_said(tmp_path: Path) -> None:
     assert result["depth_score"].missing == "insufficient: 3 problems where 50 are needed"
 
 
-def test_scores_are_those_of_full_passes_by_hand(tmp_path: Path) -> None:
+def longer(folder: Path) -> str:
+    """Answers of three tokens, of which two are read."""
+    asked = [(f"the {k} th of all", "xyz"[k % 2 :] + "abc"[: 1 + k % 2], 1 + k // 2) for k in range(4)]
+    path = folder / "longer.jsonl"
+    path.write_text("".join(json.dumps({"prompt": p, "answer": a, "level": n}) + "\n" for p, a, n in asked))
+    return str(path)
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_scores_are_those_of_full_passes_by_hand(long: bool, tmp_path: Path) -> None:
     model = tiny("llama", max_position_embeddings=512)
-    analysis = DepthByDifficulty("brackets", (1, 3), per_level=2, shots=0, fewest=2, draws=10)
+    source, levels, reach = (longer(tmp_path), (1, 2), 2) if long else ("brackets", (1, 3), 16)
+    analysis = DepthByDifficulty(source, levels, per_level=2, shots=0, reach=reach, fewest=2, draws=10)
     result = look(model, analysis, tmp_path, rising(8))
-    windows = Problems("brackets", (1, 3), 2, 0).windows(model, 0).items
     scores, right = [], []
-    for window in windows:
-        by_hand, hit = effects_by_hand(Plain(model.net, "llama"), window.ids, window.about["start"])
+    for window in Problems(source, levels, 2, 0, reach=reach).windows(model, 0).items:
+        by_hand, hit = effects_by_hand(Plain(model.net, "llama"), window.ids, window.about["start"], 1 + long)
         scores.append(by_hand @ np.arange(4) / by_hand.sum(1))
         right.append(hit)
     expected = np.array(scores).reshape(2, 2, 4).mean(1).T
     np.testing.assert_allclose(value(result, "depth_score")[:4, ALL], expected, rtol=1e-6)
-    np.testing.assert_array_equal(value(result, "answered"), np.array(right).reshape(2, 2).mean(1))
+    # whether a cut answer would have been given is not known
+    known = np.full(2, np.nan) if long else np.array(right).reshape(2, 2).mean(1)
+    np.testing.assert_array_equal(value(result, "answered"), known)
 
 
-def effects_by_hand(plain: Plain, ids: tuple[int, ...], start: int) -> tuple[np.ndarray, bool]:
-    """The four effects of each layer, [effect, layer], on a one-token answer that a line's end follows."""
-    clean, last = plain.run(ids), start - 1
+def effects_by_hand(plain: Plain, ids: tuple[int, ...], start: int, n: int) -> tuple[np.ndarray, bool]:
+    """Effects of each layer on n predictions of the answer, [effect, layer]; whether all that is read is right."""
+    clean, first = plain.run(ids), start - 1
     kept = torch.tensor(~sinks_of(clean))
-    place = torch.arange(len(ids))
+    place, window = torch.arange(len(ids)), slice(start - 1, start - 1 + n)
     p = torch.softmax(plain.logits(clean.states[-1]), -1)
     found = np.zeros((4, 4))
     for layer in range(4):
-        for at, row in ((place < last, 0), (place < start, 2)):
+        for at, row in ((place < first, 0), (place < start, 2)):
             edited = plain.run(ids, Skip(layer, "block", at & kept))
             q = torch.softmax(plain.logits(edited.states[-1]), -1)
-            found[row, layer] = float((p[last] - q[last]).norm())
+            found[row, layer] = float((p - q)[window].norm(dim=-1).mean())
             ratios = []
             for later in range(layer + 1, 4):
-                c, d = (s.states[later + 1][last] - s.states[later][last] for s in (clean, edited))
-                ratios.append(float((c - d).norm() / c.norm()))
+                c, d = ((s.states[later + 1] - s.states[later])[window] for s in (clean, edited))
+                ratios.append(float((c - d).norm(dim=-1).sum() / c.norm(dim=-1).sum()))
             found[row + 1, layer] = np.mean(ratios) if ratios else 0.0
-    # the last layer cannot reach another position
-    found[0, -1] = 0.0
-    top = p.argmax(-1)
-    return found, bool(top[last] == ids[start]) and bool(top[start] == ids[start + 1])
+    return found, p[start - 1 : -1].argmax(-1).tolist() == list(ids[start:])
 
 
 def test_models_that_answer_nothing_are_refused() -> None:

@@ -87,7 +87,7 @@ class Problems:
                     taken[problem.level] += 1
         if not kept:
             raise EmptyMaterial(f"no problem of {name} fits {model.name}: all prompts exceed {usable} tokens")
-        return Windows(tuple(kept), f"{name}, {len(kept)} problems", words, len(found) - len(kept))
+        return Windows(tuple(kept), f"{name}, {len(kept)} of {len(found)} problems", words, 0)
 
     def problems(self, seed: int) -> tuple[str, list[Problem]]:
         """Where problems came from, and the problems in seeded order, levels ascending."""
