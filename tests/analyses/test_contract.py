@@ -45,6 +45,12 @@ ANSWERS: dict[str, Row] = {
     "accuracy": (CELLS, "probability"),
 }
 
+WHEN = ("", "future_")
+PAIRS = (
+    *("effect_on_later", "future_effect_on_later", "local_effect"),
+    *(f"{when}effect_{how}" for when in WHEN for how in ("p95", "largest")),
+)
+
 MEASUREMENTS: dict[str, dict[str, Row]] = {
     "corpus_statistics": {
         **dict.fromkeys(
@@ -189,10 +195,15 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
         "cosine_crossing_support": ((), "probability"),
     },
     "layer_skip": {
-        "output_kl": (("layer", "sublayer"), "nats"),
-        "loss_increase": (("layer", "sublayer"), "nats"),
-        "effect_on_later": (("layer", "later_layer"), "1"),
-        "noise_floor": ((), "nats"),
+        **dict.fromkeys(
+            ("output_kl", "loss_increase", "future_kl", "future_loss"), (("layer", "sublayer"), "nats")
+        ),
+        **{f"{when}shift{how}": (("layer", "sublayer"), "1") for when in WHEN for how in ("", "_largest")},
+        **dict.fromkeys(PAIRS, (("layer", "later_layer"), "1")),
+        **{f"sublayer_{name}": (("layer", "later_layer", "sublayer"), "1") for name in PAIRS[:3]},
+        **dict.fromkeys(("half_ratio", "depth_holding_90", "depth_score"), (("variant",), "1")),
+        "half_ratio_difference": ((), "1"),
+        **dict.fromkeys(("noise_floor", "future_noise_floor"), ((), "nats")),
     },
     "surgery": {
         **{
@@ -294,7 +305,7 @@ NO_NEXT_TOKEN = "it is no causal language model: there is no next token whose lo
 REFUSALS["bert", "surgery"] = NO_NEXT_TOKEN
 PARAMETERS = {
     "surgery": {"tokens": 64, "sublayer_tokens": 64, "kept": (1,)},
-    "layer_skip": {"tokens": 64, "sublayer_tokens": 64},
+    "layer_skip": {"tokens": 64, "sublayer_tokens": 64, "local": True},
     "logit_lens": {"positions": 64},
     "lens_quality": {"positions": 64},
     "lens_validation": {"positions": 64},
@@ -321,6 +332,7 @@ PARAMETERS = {
 UNTRUE = ("accuracy", "full_accuracy", "full_cross_entropy")
 """Measurements against the true next token, which only causal models have."""
 BY_DATA = {
+    *(("layer_skip", n) for n in ("half_ratio", "half_ratio_difference", "depth_holding_90", "depth_score")),
     ("frequency_onset", "onset"),
     ("lens_validation", "set_share_retained"),
     *(("lens_validation", f"kl_{side}_set{more}") for side in ("on", "off") for more in ("", "_difference")),
@@ -366,9 +378,17 @@ def missing_cells(analysis: str, name: str, anatomy: Anatomy) -> np.ndarray | bo
         return True
     if name.startswith("gate"):  # these runs have no other lens than the logit lens
         return True
-    if name in ("output_kl", "loss_increase"):
+    if analysis == "layer_skip" and name.startswith(("future", "sublayer_future")) and not causal:
+        return True
+    if analysis == "layer_skip" and name.startswith("sublayer_"):
+        earlier = np.tril(np.ones((len(layers), len(layers)), bool), -1)
+        lacking = np.array([[not x.mixers(), x.mlp is None] for x in layers])
+        return earlier[:, :, None] | lacking[:, None]
+    if name in ("output_kl", "loss_increase") or (
+        analysis == "layer_skip" and "sublayer" in MEASUREMENTS[analysis][name][0]
+    ):
         return np.array([[not x.mixers(), False, x.mlp is None] for x in layers])
-    if name == "effect_on_later":
+    if analysis == "layer_skip" and name in PAIRS:
         return np.tril(np.ones((len(layers), len(layers)), bool), -1)
     if analysis == "residual_contribution":
         none = np.array([[post_norm or not x.mixers(), post_norm or x.mlp is None, False] for x in layers])
@@ -379,6 +399,17 @@ def missing_cells(analysis: str, name: str, anatomy: Anatomy) -> np.ndarray | bo
     if analysis == "head_patterns":
         return np.array([[x.attn is None] * anatomy.n_heads for x in layers])
     return False
+
+
+def missing_skips(name: str, anatomy: Anatomy) -> np.ndarray | bool:
+    """Sublayers that a layer lacks, layers before the skipped one, and the future of an encoder."""
+    if "future" in name and not anatomy.family.causal:
+        return True
+    lacking = np.array([[not x.mixers(), False, x.mlp is None] for x in anatomy.layers])
+    if name not in PAIRS and not name.startswith("sublayer_"):
+        return lacking
+    earlier = np.tril(np.ones((anatomy.n_layers, anatomy.n_layers), bool), -1)
+    return earlier if name in PAIRS else earlier[..., None] | lacking[:, None, ::2]
 
 
 def check(analysis: str, name: str, found: Measurement, anatomy: Anatomy) -> None:
