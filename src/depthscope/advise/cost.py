@@ -174,7 +174,7 @@ class _Clock:
         self.model, self.prompt, self.new = model, prompt, new
         self.first = self.last = 0.0
 
-    def __call__(self, ids: Tensor, scores: Tensor, **more: Any) -> Tensor:
+    def __call__(self, ids: Tensor, scores: object, **more: Any) -> Tensor:
         del scores, more
         written = ids.shape[1] - self.prompt
         if written == 1:

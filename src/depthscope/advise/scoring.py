@@ -64,7 +64,7 @@ class Scores:
 
 
 def score(
-    model: Model, task: Task, by: By = "generation", *, batch: int = BATCH, chat: bool = False
+    model: Model, task: Task, by: str = "generation", *, batch: int = BATCH, chat: bool = False
 ) -> Scores:
     """Score a model on a task.
 
@@ -92,7 +92,7 @@ def score(
         places = _likeliest(model, task, batch, chat, per_character=by == "normalised")
         said = tuple(item.options[k] for item, k in zip(task.items, places, strict=True))
         correct = tuple(item.gold == k for item, k in zip(task.items, places, strict=True))
-    return Scores(task.name, by, tuple(item.id for item in task.items), correct, said)
+    return Scores(task.name, cast(By, by), tuple(item.id for item in task.items), correct, said)
 
 
 def judged(item: Item, text: str) -> bool:
@@ -199,7 +199,7 @@ class _Stop:
     def __init__(self, model: Model, stop: str, start: int) -> None:
         self.model, self.stop, self.start = model, stop, start
 
-    def __call__(self, ids: Tensor, scores: Tensor, **more: Any) -> Tensor:
+    def __call__(self, ids: Tensor, scores: object, **more: Any) -> Tensor:
         del scores, more
         met = [self.stop in _text(self.model, row.tolist()).lstrip() for row in ids[:, self.start :]]
         return torch.tensor(met, dtype=torch.bool, device=ids.device)
