@@ -7,9 +7,10 @@ with their gold answers. Each layer is skipped in turn in one float32 sweep, sin
 the answer's prediction is measured in a window of fixed length from the prompt's last position on. The depth score of
 a problem is sum l e_l / sum e_l over layers from 0. Four effects: future_* skip before the prompt's last position
 only, prompt_* skip that one too; *_output is the distance of the output probabilities, *_layers the mean relative
-change of later layers' writes. settle and exit read the answer tokens through the run's lens: the state from which
-the final top-1 stays, and the first whose top-1 has probability 0.9. Scores are regressed on the level with log
-prompt length and answer length beside it; levels need `fewest` problems. Units are problems.
+change of later layers' writes. settle and kl_half read the answer tokens through the run's lens: the states from
+which the final top-1 stays, and the divergence from the final distribution stays below half of its largest. Scores
+are regressed on the level with log prompt length and answer length beside it; levels need `fewest` problems. Units
+are problems.
 
 How to read: verdict is 1 (uses more depth) where the slope's interval lies above 0, 0 (no meaningful change) where
 two one-sided tests keep the change over all levels within 2 % of the layers, -1 (uses less depth), and missing where
@@ -43,7 +44,7 @@ from depthscope.engine.tally import Rows, Tally
 from depthscope.engine.view import View
 from depthscope.errors import BadInput, Refused
 from depthscope.materials.problems import Problems
-from depthscope.measures.onset import first_onset, stable_onset
+from depthscope.measures.onset import stable_onset
 from depthscope.measures.trend import depth_score
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
@@ -52,9 +53,7 @@ from depthscope.runtime.model import Batch, Model
 from depthscope.runtime.sweep import skip_variants, sweep
 
 EFFECTS = ("future_output", "future_layers", "prompt_output", "prompt_layers")
-SCORES = (*EFFECTS, "settle", "exit")
-SURE = 0.9
-"""The probability of the top-1 at which `exit` stops."""
+SCORES = (*EFFECTS, "settle", "kl_half")
 FLOOR = 3.0
 
 
@@ -100,7 +99,7 @@ class DepthByDifficulty:
         return Needs(sweeps=frozenset({need}), material=problems)
 
     def observe(self, model: Model, batch: Batch, seen: View, given: Mapping[str, Result]) -> Tally:
-        """One row a problem: effects of every skip, settle and exit state, and whether it is answered."""
+        """One row a problem: effects of every skip, settle and half-divergence state, and whether it is answered."""
         del batch, given
         about = [w.about for w in seen.windows]
         start, length, stop = (torch.tensor([a[key] for a in about]) for key in ("start", "length", "stop"))
@@ -179,7 +178,7 @@ def _reduced(
 
 
 def _answers(seen: View, start: Tensor, length: Tensor, stop: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Mean settle and exit state of the answer tokens, [problem, 2], and whether greedy decoding gives the answer.
+    """Mean settle and half-divergence state of answer tokens, [problem, 2], and whether greedy decoding answers.
 
     Greedy decoding gives it exactly where each of its tokens (and the line's end, where there is one) is the most
     likely one behind the gold tokens before it.
@@ -189,19 +188,18 @@ def _answers(seen: View, start: Tensor, length: Tensor, stop: Tensor) -> tuple[n
         for row, (first, n) in enumerate(zip((start - 1).tolist(), (length + stop).tolist(), strict=True))
         for k in range(n)
     ]
-    decoded = seen.decode(torch.tensor(pairs), Decode(top_k=1, target=True))
+    decoded = seen.decode(torch.tensor(pairs), Decode(top_k=1, kl=True, target=True))
     trace = decoded.trace
     assert trace.top_ids is not None
-    assert trace.top_logits is not None
+    assert trace.kl is not None
     ids = trace.top_ids[..., 0].T.cpu()
-    sure = torch.exp(trace.top_logits[..., 0] - trace.logsumexp).T.cpu() >= SURE
-    last = ids.shape[1] - 1
+    kl = trace.kl.T.cpu()
     settle = stable_onset(ids == ids[:, -1:])
-    exits = first_onset(sure).clamp_max(last)
+    half = stable_onset(kl <= kl.amax(1, keepdim=True) / 2)
     hit = ids[:, -1] == decoded.targets.cpu()
     row = np.array([r for r, _ in pairs])
     within = np.array([p for _, p in pairs]) < (start - 1 + length).numpy()[row]
-    states = torch.stack([settle, exits], 1).double().numpy()
+    states = torch.stack([settle, half], 1).double().numpy()
     lens = np.stack([states[(row == r) & within].mean(0) for r in range(len(start))])
     right = np.array([float(hit.numpy()[row == r].all()) for r in range(len(start))])
     return lens, right

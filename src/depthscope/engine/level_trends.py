@@ -83,7 +83,7 @@ class LevelTrends:
         chosen = inside(self.scores, self.kept[:, :, None] & at[:, None, :])
         items = Items(self.unit, self.facts, self.fewest, "problems")
         plain = Items(self.unit, self.facts, 1, "problems")
-        note = "layers (states for settle and exit), counted from 0"
+        note = "layers (states for settle and kl_half), counted from 0"
         return [
             items.mean(chosen, "depth_score", {**axes, "level": self.levels}, "1", note),
             plain.mean(inside(self.right, at), "answered", {"level": self.levels}, "probability", "greedy"),
