@@ -517,7 +517,13 @@ def integrated_gradients() -> Result:
     return result("integrated_gradients", found, maps=table)
 
 
-def layer_skip(spread: float = 0.05, n: int = DOCUMENTS) -> Result:
+def layer_skip(
+    spread: float = 0.05,
+    n: int = DOCUMENTS,
+    halves: tuple[float, float] = (1.0, 0.3),
+    sure: float = 0.1,
+) -> Result:
+    """`halves`: half ratios of the shift at all and at future tokens, `sure`: their relative half intervals."""
     loss = 0.05 + 0.02 * np.abs(LAYERS - 6.0)
     loss[[0, 1, L - 1]] = (6.5, 0.0, 2.2)
     parts, size = ("attention", "block", "mlp"), np.array([0.4, 1.0, 0.7])
@@ -534,6 +540,23 @@ def layer_skip(spread: float = 0.05, n: int = DOCUMENTS) -> Result:
             missing="only later layers can change",
         ),
         measurement("noise_floor", {}, 0.0004, "nats"),
+    ]
+    gap = {"missing": "no future token"} if np.isnan(halves).any() else {}
+    late = np.clip(1 - LAYERS / (L - 1), 0, 1)
+    profiles = ("shift", "future_shift", "effect_on_later", "future_effect_on_later")
+    found += [
+        measurement("shift", by, 0.2 * size + 0 * LAYERS[:, None], "1", spread, n),
+        measurement("future_shift", by, 0.1 * late[:, None] * size, "1", spread, n),
+        measurement(
+            "future_effect_on_later",
+            {"layer": LAYERS, "later_layer": LAYERS},
+            later * late[:, None],
+            "1",
+            spread,
+            n,
+            missing="earlier layers cannot be affected",
+        ),
+        measurement("half_ratio", {"variant": profiles}, np.array([*halves, *halves]), "1", sure, n, **gap),
     ]
     return result("layer_skip", found)
 

@@ -229,6 +229,54 @@ def thin(found: Measurement, *axes: str) -> tuple[Measurement, str]:
     return replace(found, axes=kept, **parts), note
 
 
+def pair_map(found: Measurement) -> tuple[Spec, str, str]:
+    """A map of skipped layer (down) by later layer (across): its layer, what it shows in words, and a note if thinned.
+
+    Cells without a value stay empty. Colours are linear near the median and logarithmic beyond, since one layer often
+    towers over the rest.
+    """
+    drawn, note = thin(found, "layer", "later_layer")
+    title, amount = with_unit("effect", found.unit), {"field": "value", "type": "quantitative"}
+    typical = float(np.nanmedian(np.abs(drawn.value))) if np.isfinite(drawn.value).any() else 0.0
+    scale = {"scheme": "viridis"} | ({"type": "symlog", "constant": typical} if typical > 0 else {})
+    legend = {"orient": "top", "gradientLength": 180, "gradientThickness": 10, "title": title}
+    words = {"layer": "skipped layer", "later_layer": "later layer"}
+    tips: list[Spec] = [{"field": a, "type": "ordinal", "title": word} for a, word in words.items()]
+    tips += [
+        amount | {"title": title, "format": ".4~g"},
+        {"field": "n", "type": "quantitative", "format": "~d"},
+    ]
+    encoding = {
+        "x": _labels_of(drawn, "later_layer", words["later_layer"]),
+        "y": _labels_of(drawn, "layer", words["layer"]),
+        "color": amount | {"scale": scale, "legend": legend},
+        "tooltip": tips,
+    }
+    values = [row for row in rows(drawn) if row["value"] is not None]
+    return (
+        {"data": {"values": values}, "mark": {"type": "rect"}, "encoding": encoding},
+        _largest_pair(found),
+        note,
+    )
+
+
+def _labels_of(found: Measurement, axis: str, title: str) -> Spec:
+    shown = {"labelOverlap": True, "labelAngle": 0, "ticks": False, "domain": False}
+    labels = np.asarray(found.axes[axis]).tolist()
+    return {"field": axis, "type": "ordinal", "title": title, "axis": shown, "scale": {"domain": labels}}
+
+
+def _largest_pair(found: Measurement) -> str:
+    if not np.isfinite(found.value).any():
+        return f"Map of {len(found.axes['layer'])} layers without any value."
+    layer, later = np.unravel_index(np.nanargmax(found.value), found.value.shape)
+    layers, laters = found.axes["layer"], found.axes["later_layer"]
+    return (
+        f"Map of skipped layer by later layer; the largest effect is that of layer {layers[layer]} on layer "
+        f"{laters[later]}, {np.nanmax(found.value):.3g}; the median is {np.nanmedian(found.value):.3g}."
+    )
+
+
 def finish(layers: list[Spec], title: str, description: str, note: str = "", **more: Any) -> Spec:
     """The whole specification: container width, transparent, neutral text, and a text alternative.
 

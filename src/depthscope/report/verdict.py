@@ -11,6 +11,7 @@ import numpy as np
 
 from depthscope.report import early_guesses, erasure, linear_maps, residual
 from depthscope.report.difficulty import harder_deeper
+from depthscope.report.later_tokens import late_layers
 from depthscope.report.sentence import Cell, Verdict
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Result
@@ -186,6 +187,7 @@ RULES: tuple[tuple[str, Callable[[Results], Verdict]], ...] = (
     ("early_exit", early_guesses.exits_pay),
     ("residual_contribution", residual.writes_turn),
     ("layer_skip", cheapest_layers),
+    ("layer_skip", late_layers),
     ("depth_by_difficulty", harder_deeper),
     ("linear_maps", linear_maps.depth_kept),
     ("residual_erasure", erasure.question_needed),
