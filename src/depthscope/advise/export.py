@@ -35,6 +35,8 @@ from depthscope.store.atomic import FULL, make_folder, store_error, write_json, 
 ABOUT = "depthscope.json"
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 2**-7, torch.float16: 2**-10}
 """Largest difference of logits that is accepted, relative to the largest logit (or to 1 where that is smaller)."""
+WRITTEN = 16
+"""Tokens that are written with the cache and read without it."""
 LONGEST = 1024
 """Tokens of the longest prompt that is compared; windows of attention beyond it are compared by the configuration."""
 
@@ -186,14 +188,13 @@ def _held(
             f"difference {logits:.3g}, accepted {tolerance:.3g}. Its architecture depends on depth in a way that is "
             "not known here; nothing was written"
         )
-    tokens = 16
-    cached = _cache_misses(loaded, prompts[0], tokens)
+    cached = _cache_misses(loaded, prompts[0], WRITTEN)
     if not cached <= tolerance:
         raise LawBroken(
             f"the exported checkpoint writes other tokens with its cache than without: by {cached:.3g} of the largest "
             f"logit, accepted {tolerance:.3g}; nothing was written"
         )
-    return Checks(logits, cached, tolerance, tuple(p.length for p in prompts), tokens)
+    return Checks(logits, cached, tolerance, tuple(p.length for p in prompts), WRITTEN)
 
 
 def _loaded(model: Model, partial: Path) -> Model:
