@@ -92,7 +92,7 @@ def score(
         places = _likeliest(model, task, batch, chat, per_character=by == "normalised")
         said = tuple(item.options[k] for item, k in zip(task.items, places, strict=True))
         correct = tuple(item.gold == k for item, k in zip(task.items, places, strict=True))
-    return Scores(task.name, cast(By, by), tuple(item.id for item in task.items), correct, said)
+    return Scores(task.name, by, tuple(item.id for item in task.items), correct, said)
 
 
 def judged(item: Item, text: str) -> bool:
