@@ -213,6 +213,19 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
         },
         "intact_loss": ((), "nats"),
     },
+    "pruning_criteria": {
+        **dict.fromkeys(("influence", "future_shift", "sink_write", "protected"), (("layer",), "1")),
+        **dict.fromkeys(("loss_increase", "taylor"), (("layer",), "nats")),
+        "sublayer_influence": (("layer", "sublayer"), "1"),
+        "angular": (("kept", "layer"), "1"),
+        "angular_start": (("kept",), "1"),
+        "rank": (("criterion", "layer"), "1"),
+        "rank_correlation": (("mode", "criterion", "other"), "1"),
+    },
+    "pruning_damage": {
+        "loss_increase": (("mode", "criterion", "kept"), "nats"),
+        "agreement": (("mode", "criterion", "kept"), "probability"),
+    },
     "representation_profile": {
         **{name: (("state", "mode"), unit) for name, unit in PROFILE.items()},
         "anisotropy": (("state", "mode"), "1"),
@@ -302,9 +315,12 @@ REFUSALS["bert", "pos_depth"] = "it is no causal language model: there is no nex
 for asking in ("residual_erasure", "integrated_gradients"):
     REFUSALS["bert", asking] = "it is no causal language model, so no answer follows a prompt"
 NO_NEXT_TOKEN = "it is no causal language model: there is no next token whose loss could rise"
-REFUSALS["bert", "surgery"] = NO_NEXT_TOKEN
+for name in ("surgery", "pruning_criteria", "pruning_damage"):
+    REFUSALS["bert", name] = NO_NEXT_TOKEN
 PARAMETERS = {
     "surgery": {"tokens": 64, "sublayer_tokens": 64, "kept": (1,)},
+    "pruning_criteria": {"tokens": 64, "future_tokens": 64, "gradient_tokens": 64, "future": 1},
+    "pruning_damage": {"sizes": (1,), "tokens": 32},
     "layer_skip": {"tokens": 64, "sublayer_tokens": 64, "local": True},
     "logit_lens": {"positions": 64},
     "lens_quality": {"positions": 64},
@@ -338,7 +354,11 @@ BY_DATA = {
     *(("lens_validation", f"kl_{side}_set{more}") for side in ("on", "off") for more in ("", "_difference")),
     *(("decision_flips", name) for name in ("flip_rate", "chance_flip_rate", "bucket_transition")),
     ("early_exit", "threshold"),
-    *(("surgery", name) for name in MEASUREMENTS["surgery"]),
+    *(
+        (asked, name)
+        for asked in ("surgery", "pruning_criteria", "pruning_damage")
+        for name in MEASUREMENTS[asked]
+    ),
     *(
         ("residual_contribution", name)
         for name in ("cosine_crossing", "norm_change_layer", "norm_change_ratio", "norm_change_p")
