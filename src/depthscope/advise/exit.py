@@ -1,0 +1,259 @@
+"""Early exits with their true price: the caches that a skipped layer leaves empty, and speculation by the first layers.
+
+A token that leaves after layer k has no keys and values in the layers above, and later tokens look for them there. The
+simulation fills them in the cheapest way, by handing the state at the exit to every layer above, which is the same as
+skipping those layers at that position. What that costs shows only in text that the model writes itself, since each
+position stands on the ones before. `speculated` runs the lossless use of the first layers for real.
+
+Sources: Schuster et al. 2022 (arXiv 2207.07061, section on state copying); Elhoushi et al. 2024 (arXiv 2404.16710,
+LayerSkip: drafting by an early exit). An ordinary checkpoint was not trained for either.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from depthscope.errors import BadInput, Refused
+from depthscope.measures.statistics import Interval, bootstrap_ratio
+from depthscope.runtime.edits import Edit, skip
+from depthscope.runtime.hooks import Tape, hooked
+from depthscope.runtime.lens import LOGIT, Lens
+from depthscope.runtime.model import Batch, Model
+from depthscope.runtime.run import run
+
+
+@dataclass(frozen=True)
+class Exits:
+    """When a token leaves: at the first state from `floor` on whose most likely token has this probability.
+
+    Args:
+        floor: the first state that is looked at, 1..L. confidence: 0 always leaves at the floor, above 1 never leaves.
+    """
+
+    floor: int
+    confidence: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.floor < 1 or self.confidence < 0:
+            raise BadInput(
+                f"floor={self.floor} is a state from 1 on, confidence={self.confidence} is 0 or more"
+            )
+
+
+@dataclass(frozen=True)
+class Written:
+    """A continuation: its tokens, and the state at which each was read off."""
+
+    ids: tuple[int, ...]
+    states: tuple[int, ...]
+
+
+def written(
+    model: Model,
+    prompt: Sequence[int],
+    exits: Exits,
+    tokens: int = 64,
+    lens: Lens = LOGIT,
+    copied: bool = True,
+) -> Written:
+    """Continue a prompt greedily under exits; the prompt, and with it the first token, goes through all layers.
+
+    Args:
+        copied: layers above a token's exit see its state there (True), or everything is computed for later tokens as if
+            it had not left (False), which no cache could hold: the difference is the price of the copy.
+
+    Every token reads everything again, so a continuation costs tokens x (prompt + tokens) positions.
+
+    Raises:
+        Refused: for models that do not write text. BadInput: for a floor beyond the last state, or an empty prompt.
+    """
+    _refuse(model, prompt, exits, tokens)
+    last = model.anatomy.n_layers
+    ids, left = list(prompt), [last] * len(prompt)
+    for k in range(tokens):
+        states = _states(model, ids, _copies(left, last) if copied else [])
+        token, left[-1] = _leaving(model, states, exits if k else Exits(last), lens)
+        ids.append(token)
+        left.append(last)
+    return Written(tuple(ids[len(prompt) :]), tuple(left[len(prompt) - 1 : -1]))
+
+
+def _copies(left: Sequence[int], last: int) -> list[Edit]:
+    """Skips of every layer at the positions that left before it; the newest position has left nowhere yet."""
+    where = torch.tensor(left)
+    return [skip(layer, at=where <= layer) for layer in range(min(left), last)]
+
+
+def _states(model: Model, ids: Sequence[int], edits: Sequence[Edit]) -> Tensor:
+    """All states at the last position, [state, 1, d_model]."""
+    seen = run(model, Batch.of_ids([list(ids)]), read=("L0.resid_pre", "L*.resid_post"), edit=edits)
+    return torch.stack([seen[site][0, -1:] for site in model.anatomy.states()]).to(model.head.precision)
+
+
+def _leaving(model: Model, states: Tensor, exits: Exits, lens: Lens) -> tuple[int, int]:
+    """The token, and the state it is read off: the last one where no earlier is sure enough."""
+    with torch.no_grad():
+        logits = model.head.logits(lens(states)[:, 0])
+    sure = torch.softmax(logits, dim=-1).amax(-1) >= exits.confidence
+    last = len(states) - 1
+    state = next((s for s in range(exits.floor, last) if bool(sure[s])), last)
+    return int(logits[state].argmax()), state
+
+
+@dataclass(frozen=True)
+class Price:
+    """What leaving costs in text that the model writes itself; intervals are over prompts.
+
+    Args:
+        state: mean state at which tokens were read off. saved: share of layers left out, before the price of looking.
+        agreement: share of tokens that the whole model would have written after the same text.
+        nll: loss of the whole model on what was written, nats a token, by what was done: "whole" (nothing left out),
+            "exact" (exits, caches as if there were none) and "copied" (exits, states copied into the caches).
+        copy_cost: "copied" minus "exact": the part of the damage that no measurement on given text shows.
+    """
+
+    state: Interval
+    saved: float
+    agreement: Interval
+    nll: dict[str, Interval]
+    copy_cost: Interval
+    prompts: int
+    tokens: int
+
+
+def priced(
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    exits: Exits,
+    tokens: int = 64,
+    lens: Lens = LOGIT,
+    seed: int = 0,
+) -> Price:
+    """Continue every prompt three times: whole, with exits and exact caches, and with exits and copied states.
+
+    Raises:
+        BadInput: for no prompt. What `written` raises.
+    """
+    if not prompts:
+        raise BadInput("no prompt was given; exits are judged on text that the model continues")
+    last = model.anatomy.n_layers
+    kinds = {"whole": (Exits(last), True), "exact": (exits, False), "copied": (exits, True)}
+    found: dict[str, list[np.ndarray]] = {name: [] for name in (*kinds, "state", "agree")}
+    for prompt in prompts:
+        for name, (rule, copied) in kinds.items():
+            new = written(model, prompt, rule, tokens, lens, copied)
+            loss, own = _judged(model, prompt, new.ids)
+            found[name].append(loss)
+            if name == "copied":
+                found["state"].append(np.asarray(new.states, np.float64))
+                found["agree"].append(own)
+    means = {name: np.asarray([each.mean() for each in values]) for name, values in found.items()}
+    state = _over(means["state"], seed)
+    nll = {name: _over(means[name], seed) for name in kinds}
+    cost = _over(means["copied"] - means["exact"], seed)
+    saved = 1 - float(state.value) / last
+    return Price(state, saved, _over(means["agree"], seed), nll, cost, len(prompts), tokens)
+
+
+def _judged(model: Model, prompt: Sequence[int], new: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Loss of each new token under the whole model, and whether it is the one that model would have written."""
+    states = run(model, Batch.of_ids([[*prompt, *new]]), read=[model.anatomy.states()[-1]])
+    stream = states[model.anatomy.states()[-1]][0, len(prompt) - 1 : -1].to(model.head.precision)
+    with torch.no_grad():
+        logits = model.head.logits(stream)
+    ids = torch.tensor(list(new), device=logits.device)
+    loss = torch.nn.functional.cross_entropy(logits, ids, reduction="none")
+    return loss.double().cpu().numpy(), (logits.argmax(-1) == ids).double().cpu().numpy()
+
+
+def _over(values: np.ndarray, seed: int) -> Interval:
+    return bootstrap_ratio(values, np.ones_like(values), seed=seed)
+
+
+@dataclass(frozen=True)
+class Speculation:
+    """Drafts by the first layers, checked by all of them: the same text, measured.
+
+    Args:
+        accepted: share of drafted tokens that the whole model kept. drafted: tokens. rounds: passes of the whole model.
+        speed, plain: tokens a second with and without drafts, on this machine as it was. same: whether texts are equal.
+    """
+
+    layer: int
+    accepted: float
+    drafted: int
+    rounds: int
+    tokens: int
+    speed: float
+    plain: float
+    same: bool
+
+
+def speculated(model: Model, prompt: Sequence[int], layer: int, tokens: int = 64) -> Speculation:
+    """Write greedily with and without transformers' `assistant_early_exit=layer`; calls of both end blocks are counted.
+
+    Raises:
+        Refused: for models that do not write text, or whose network cannot draft that way.
+        BadInput: for a layer outside 1..L-1, or an empty prompt.
+    """
+    last = model.anatomy.n_layers
+    _refuse(model, prompt, Exits(min(max(layer, 1), last)), tokens)
+    if not 1 <= layer < last:
+        raise BadInput(f"layer={layer} drafts with the first layers; give 1 to {last - 1}")
+    if not hasattr(model.net, "generate"):
+        raise Refused(f"{model.name} has no generate method of transformers")
+    plain, seconds, _ = _timed(model, prompt, tokens)
+    drafted, faster, passes = _timed(model, prompt, tokens, assistant_early_exit=layer)
+    first, rounds = passes
+    if first == rounds:
+        raise Refused(f"{model.name} ran all its layers in every pass; its network knows no early exit")
+    accepted = (len(drafted) - rounds) / (first - rounds)
+    return Speculation(
+        layer, max(0.0, accepted), first - rounds, rounds, len(drafted), len(drafted) / faster, len(plain) / seconds,
+        drafted == plain,
+    )  # fmt: skip
+
+
+def _timed(
+    model: Model, prompt: Sequence[int], tokens: int, **more: Any
+) -> tuple[list[int], float, tuple[int, int]]:
+    """New ids, seconds, and passes through the first and the last block."""
+    row = torch.tensor([list(prompt)], device=model.device)
+    passes = [0, 0]
+
+    def counting(place: int) -> Any:  # noqa: ANN401
+        def count(*_: object) -> None:
+            passes[place] += 1
+
+        return count
+
+    blocks = (model.anatomy.layers[0].block, model.anatomy.layers[-1].block)
+    net: Any = model.net
+    with hooked([Tape(block, counting(k)) for k, block in enumerate(blocks)]), torch.no_grad():
+        begun = time.perf_counter()
+        found = net.generate(
+            row,
+            attention_mask=torch.ones_like(row),
+            max_new_tokens=tokens,
+            min_new_tokens=tokens,
+            do_sample=False,
+            **more,
+        )
+        seconds = time.perf_counter() - begun
+    return found[0, len(prompt) :].tolist(), seconds, (passes[0], passes[1])
+
+
+def _refuse(model: Model, prompt: Sequence[int], exits: Exits, tokens: int) -> None:
+    if not model.anatomy.has_unembedding() or not model.anatomy.family.causal:
+        raise Refused(f"{model.name} writes no text: it is no causal language model with an unembedding")
+    if exits.floor > model.anatomy.n_layers:
+        raise BadInput(f"floor={exits.floor}, but {model.name} has states 0 to {model.anatomy.n_layers}")
+    if not prompt or tokens < 1:
+        raise BadInput(f"a prompt of {len(prompt)} tokens and {tokens} to write; give at least one of each")
