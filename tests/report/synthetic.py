@@ -154,6 +154,30 @@ TEXTS = {
         "States change slowly, so a diagonal appears in any case.",
         "Csordás et al. 2025, arXiv:2505.13898",
     ),
+    "surgery": Text(
+        "Layers out of their order",
+        "Does the order of the layers matter?",
+        "The middle is skipped, reversed, repeated, or run side by side.",
+        "Plans that cost less than a skip show layers that work out of place.",
+        "Loss on text is forgiving.",
+        "Sun et al. 2024, arXiv:2407.09298",
+    ),
+    "pruning_criteria": Text(
+        "Scores by which layers are removed",
+        "Which layers would each criterion remove first?",
+        "Influence, loss, effect on later tokens, and gradients, side by side.",
+        "Low ranks go first.",
+        "A criterion is a guess.",
+        "Men et al. 2024, arXiv:2403.03853",
+    ),
+    "pruning_damage": Text(
+        "What removing layers costs",
+        "How much does the loss rise when a criterion's layers go?",
+        "The layers of lowest rank are removed together.",
+        "The lowest curve is the criterion to prune by.",
+        "Low loss is not intact ability.",
+        "Gromov et al. 2024, arXiv:2403.17887",
+    ),
     "head_patterns": Text(
         "What each head looks at",
         "Does a head look at the previous token, the first, itself, or widely?",
@@ -618,6 +642,41 @@ def corpus_statistics(writer: int | None = 1) -> Result:
     return result("corpus_statistics", found)
 
 
+def surgery() -> Result:
+    cost = np.outer([1.0, 2.5, 4.0], [0.7, 0.7, 0.6, 5.0, 0.2, 0.3, 0.5, 0.6])
+    plans = ("skip", "reverse", "shuffle", "repeat_centre", "loop", "loop_parallel", "parallel_mean", "parallel_sum")
+    single = np.repeat((0.9 - 0.8 * (LAYERS == 0))[:, None], 4, 1)
+    axes = {"kept": (9, 7, 5), "variant": plans}
+    by = {"layer": LAYERS, "variant": ("drop", "swap", "attention", "mlp")}
+    return result(
+        "surgery",
+        [
+            measurement("loss_increase", axes, cost, "nats"),
+            measurement("single_agreement", by, single, "probability", 0.02),
+        ],
+    )
+
+
+def pruning_criteria() -> Result:
+    names = ("influence", "loss", "future", "taylor", "deepest", "attention", "mlp")
+    rank = np.stack([np.roll(LAYERS, k) + 1.0 for k in range(len(names))])
+    return result(
+        "pruning_criteria",
+        [
+            Measurement("rank", {"criterion": np.array(names), "layer": LAYERS}, rank, "1"),
+            Measurement("protected", {"layer": LAYERS}, (LAYERS % (L - 1) == 0).astype(float), "1"),
+        ],
+    )
+
+
+def pruning_damage(deepest: float = 4.0, influence: float = 0.2, spread: float = 0.05) -> Result:
+    slopes = {"influence": influence, "angular": 0.3, "loss": 0.15, "deepest": deepest, "random": 1.0}
+    removed = np.array([1, 2, 3])
+    cost = np.stack([np.outer([1.5, 1.0], removed) * slope for slope in slopes.values()], 1)
+    axes = {"mode": ("ranked", "protected"), "criterion": tuple(slopes), "kept": L - removed}
+    return result("pruning_damage", [measurement("loss_increase", axes, cost, "nats", spread)])
+
+
 def results() -> dict[str, Result]:
     made = (
         logit_lens,
@@ -637,6 +696,9 @@ def results() -> dict[str, Result]:
         residual_contribution,
         layer_skip,
         linear_maps,
+        surgery,
+        pruning_criteria,
+        pruning_damage,
         representation_profile,
         head_patterns,
         corpus_statistics,

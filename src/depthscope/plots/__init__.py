@@ -41,6 +41,7 @@ AXIS_TITLES = {
     "later_layer": "later layer",
     "head": "head",
     "level": "level of difficulty",
+    "kept": "layers left",
 }
 
 Spec = dict[str, Any]
