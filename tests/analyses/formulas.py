@@ -257,7 +257,15 @@ def logit_lens(lens: Lens) -> Numbers:
     rank = numbers(1 + (log_q > final).sum(-1))
     loss = numbers(-log_q.gather(-1, every)[..., 0].mean(-1))
     agreement, overlap = numbers((lens.top1 == lens.top1[-1]).double().mean(-1)), np.mean(shared, -1)
+    middle = ((p + q) / 2).log()
+    jsd = numbers(((p * (log_p - middle)).sum(-1) + (q * (log_q - middle)).sum(-1)).mean(-1) / 2)
+    reverse = numbers((q * (log_q - log_p)).sum(-1).mean(-1))
     return {
+        "jsd_to_final": jsd,
+        "shared_mass": numbers(torch.minimum(p, q).sum(-1).mean(-1)),
+        "top5_in_order": numbers((top5 == top5[-1]).double().mean(-1).mean(-1)),
+        "convergence_depth": np.stack([halving(c) for c in (kl.mean(-1), reverse, jsd)]),
+        "overlap_depth": crossings(overlap > 0.3),
         "kl_to_final": kl.mean(-1),
         "kl_median": np.median(kl, -1),
         "kl_p95": np.quantile(kl, 0.95, axis=-1, method="inverted_cdf"),
@@ -276,6 +284,18 @@ def logit_lens(lens: Lens) -> Numbers:
         "kl_half": last_unmet(kl.mean(-1) <= kl.mean(-1).max() / 2),
         "overlap_third": last_unmet(overlap >= 0.3),
     }
+
+
+def halving(curve: np.ndarray) -> np.ndarray:
+    """First and stable crossing of half of the largest value, and of half of the value at state 2 behind it."""
+    later = np.arange(len(curve)) > 2
+    return np.stack([crossings(curve <= curve.max() / 2), crossings((curve <= curve[2] / 2) & later)])
+
+
+def crossings(met: np.ndarray) -> np.ndarray:
+    """The first state at which something holds, and the first from which on it does; the last one always does."""
+    met = np.append(met[:-1], True)
+    return np.asarray([np.flatnonzero(met)[0], last_unmet(met)], np.float64)
 
 
 def last_unmet(met: np.ndarray) -> np.ndarray:

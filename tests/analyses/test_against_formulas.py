@@ -49,7 +49,10 @@ ANALYSES = [
     "representation_profile",
     HeadPatterns(every_query=QUERIES),
 ]
-RESAMPLED = {"residual_contribution": ("mode_support", "cosine_crossing_support")}
+RESAMPLED = {
+    "logit_lens": ("convergence_censored", "overlap_censored"),
+    "residual_contribution": ("mode_support", "cosine_crossing_support"),
+}
 """Shares of bootstrap draws: no formula without the draws."""
 CELLS = [(kind, name) for kind in KINDS for name in (*FIRST, "frequency_onset", "decision_flips")]
 

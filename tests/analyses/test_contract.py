@@ -35,6 +35,7 @@ PROFILE = {"prompt_entropy": "1", "prompt_entropy_s2": "1", "effective_rank": "1
 ONSETS, CELLS = ("definition", "k", "mode"), ("bucket", "token")
 ASKED = ("task", "mode")
 WRITES = ("layer", "sublayer")
+RANKS = ("participation_ratio", "entropy_rank", "stable_rank", "k90", "k99")
 ANSWERS: dict[str, Row] = {
     **dict.fromkeys(("onset", "onset_median"), ((*ONSETS, *CELLS), "1")),
     "censored": (("k", "mode", *CELLS), "probability"),
@@ -67,13 +68,21 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
                 "kl_median",
                 "kl_p95",
                 "reverse_kl_to_final",
+                "jsd_to_final",
                 "cross_entropy",
                 "excess_cross_entropy",
                 "entropy",
             ),
             (("state",), "nats"),
         ),
-        **dict.fromkeys(("top1_agreement", "top5_overlap", "copy_current"), (("state",), "probability")),
+        **dict.fromkeys(
+            ("top1_agreement", "top5_overlap", "top5_in_order", "copy_current", "shared_mass"),
+            (("state",), "probability"),
+        ),
+        "convergence_depth": (("variant", "mode", "definition"), "1"),
+        "convergence_censored": (("variant", "mode", "definition"), "probability"),
+        "overlap_depth": (("definition",), "1"),
+        "overlap_censored": (("definition",), "probability"),
         **dict.fromkeys(("median_rank", "log10_rank", "perplexity"), (("state",), "1")),
         **dict.fromkeys(("agreement_area", "agreement_half", "kl_half", "overlap_third"), ((), "1")),
     },
@@ -193,6 +202,14 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
             ("cosine_crossing", "norm_change_layer", "norm_change_ratio", "norm_change_p"), ((), "1")
         ),
         "cosine_crossing_support": ((), "probability"),
+    },
+    "residual_width": {
+        **dict.fromkeys((*RANKS, "intrinsic_dimension", "causal_width"), (("state",), "1")),
+        "width_share": (("state", "mode"), "1"),
+        **dict.fromkeys(("new_direction_share", "new_direction_chance"), (("layer",), "1")),
+        **dict.fromkeys(("isotropic_limit", "late_minus_middle"), ((), "1")),
+        **dict.fromkeys(("loss_increase", "output_kl"), (("state", "k"), "nats")),
+        "noise_floor": ((), "nats"),
     },
     "layer_skip": {
         **dict.fromkeys(
@@ -318,6 +335,7 @@ NO_NEXT_TOKEN = "it is no causal language model: there is no next token whose lo
 for name in ("surgery", "pruning_criteria", "pruning_damage"):
     REFUSALS["bert", name] = NO_NEXT_TOKEN
 PARAMETERS = {
+    "residual_width": {"fit": 200, "tokens": 64, "sixteenths": (4, 8)},
     "surgery": {"tokens": 64, "sublayer_tokens": 64, "kept": (1,)},
     "pruning_criteria": {"tokens": 64, "future_tokens": 64, "gradient_tokens": 64, "future": 1},
     "pruning_damage": {"sizes": (1,), "tokens": 32},
@@ -364,6 +382,7 @@ BY_DATA = {
         for name in ("cosine_crossing", "norm_change_layer", "norm_change_ratio", "norm_change_p")
     ),
     *(("pos_depth", name) for name in MEASUREMENTS["pos_depth"]),
+    *(("residual_width", name) for name in MEASUREMENTS["residual_width"]),
     *(
         (asked, name)
         for asked in (

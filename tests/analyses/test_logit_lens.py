@@ -86,3 +86,39 @@ def test_random_weights_are_far_from_final_until_the_end(tmp_path: Path) -> None
     assert (kl[:-1] > 0.01).all()
     assert abs(kl[-1]) < 1e-6
     assert value(result, "top1_agreement")[0] < 0.5
+
+
+def test_depths_of_convergence_are_told_once_and_for_good(tmp_path: Path) -> None:
+    # the answer at layer 1, taken back at layer 3, said again at layer 5 of 7
+    writes = {1: the_answer(10.0), 3: the_answer(-10.0), 5: the_answer(10.0)}
+    result = look(planted(writes, 7), "logit_lens", tmp_path, rising())
+    depth = result["convergence_depth"]
+    for variant in depth.axes["variant"]:
+        held = depth.select(variant=variant)
+        assert held.select(mode="maximum").value.tolist() == [2, 6]
+        # at state 2 the answer is there already, so nothing but the final prediction is at half of that
+        assert held.select(mode="state_2", definition="stable").value == pytest.approx(6, abs=1)
+        assert held.select(mode="maximum").low.tolist() == [2, 6]  # type: ignore[union-attr]
+    assert result["overlap_depth"].value.tolist() == [0, 0]
+    np.testing.assert_array_equal(result["overlap_censored"].value, 0)
+    jsd, shared = value(result, "jsd_to_final"), value(result, "shared_mass")
+    early = chance({3: logit(1, np.sqrt(2))})
+    late = chance({3: logit(1, np.sqrt(102)), 4: logit(10, np.sqrt(102))})
+    p, q = np.exp(late), np.exp(early)
+    expected = ((p * np.log(2 * p / (p + q))).sum() + (q * np.log(2 * q / (p + q))).sum()) / 2
+    np.testing.assert_allclose(jsd, [*[expected] * 2, 0, 0, *[expected] * 2, 0, 0], rtol=EXACT, atol=1e-12)
+    np.testing.assert_allclose(shared[0], np.minimum(p, q).sum(), rtol=EXACT)
+
+
+def test_a_prediction_of_the_last_layer_is_censored(tmp_path: Path) -> None:
+    result = look(planted({5: the_answer(10.0)}), "logit_lens", tmp_path, rising())
+    assert (result["convergence_depth"].value == 6).all()
+    assert (result["convergence_censored"].value == 1).all()
+
+
+def test_without_positions_for_it_there_is_no_jensen_shannon_divergence(tmp_path: Path) -> None:
+    result = look(planted({2: the_answer(10.0)}), LogitLens(jsd_positions=0), tmp_path, rising())
+    assert np.isnan(value(result, "jsd_to_final")).all()
+    assert result["shared_mass"].missing == "jsd_positions is 0"
+    assert np.isnan(result["convergence_depth"].select(variant="jsd_to_final").value).all()
+    assert np.isfinite(result["convergence_depth"].select(variant="kl_to_final").value).all()

@@ -130,6 +130,14 @@ TEXTS = {
         "A small write may matter: size is not effect.",
         "Csordás et al. 2025, arXiv:2505.13898, section 3",
     ),
+    "residual_width": Text(
+        "How much of the width is in use",
+        "Over how many directions do the states spread, and how many does the loss need?",
+        "Principal directions of each state; the model goes on from its first k.",
+        "Near the whole width means that the width is in use.",
+        "A correlation at best for the question whether a wider model would be better.",
+        "Csordás et al. 2025, arXiv:2505.13898, discussion",
+    ),
     "layer_skip": Text(
         "What skipping a layer costs",
         "Which layers does the model need for its output, and which later layers depend on them?",
@@ -489,6 +497,21 @@ def residual_contribution() -> Result:
     return result("residual_contribution", found)
 
 
+def residual_width(late: float = 0.2, spread: float = 0.1) -> Result:
+    modes = ("k90", "participation_ratio", "intrinsic_dimension", "causal_width")
+    share = np.stack([0.3 + 0 * DEPTH, 0.1 + 0 * DEPTH, 0.01 + 0 * DEPTH, 0.4 + late * (DEPTH > 0.6)], -1)
+    ends = (np.asarray(late - spread), np.asarray(late + spread))
+    return result(
+        "residual_width",
+        [
+            measurement("width_share", {"state": STATES, "mode": modes}, share),
+            Measurement(
+                "late_minus_middle", {}, np.asarray(late), "1", *ends, np.asarray(8), np.asarray(512)
+            ),
+        ],
+    )
+
+
 def crossing(layer: float, low: float, high: float, support: float = 1.0) -> list[Measurement]:
     """Where the cosines rise through zero; nowhere for NaN."""
     gone = "" if np.isfinite(layer) else "none found"
@@ -694,6 +717,7 @@ def results() -> dict[str, Result]:
         lens_quality,
         lens_validation,
         residual_contribution,
+        residual_width,
         layer_skip,
         linear_maps,
         surgery,

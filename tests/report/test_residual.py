@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import synthetic
 
-from depthscope.report.residual import writes_turn
+from depthscope.report.residual import late_width, writes_turn
+from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 
 
@@ -35,3 +36,22 @@ def test_a_turn_is_told_where_it_is_sure(given: tuple[float, ...], decided: bool
     assert found.decided == decided
     assert found.sentence.startswith(words)
     assert found.because
+
+
+@pytest.mark.parametrize(
+    ("late", "spread", "words"),
+    [(0.2, 0.1, "States of the last third need more"), (-0.2, 0.1, "States of the last third need less"),
+     (0.05, 0.1, "Not decided")],
+)  # fmt: skip
+def test_late_widths_are_compared_where_the_interval_allows(late: float, spread: float, words: str) -> None:
+    found = late_width({"residual_width": synthetic.residual_width(late, spread)})
+    assert found.sentence.startswith(words)
+    assert found.decided == (not words.startswith("Not"))
+
+
+def test_a_width_that_could_not_be_measured_decides_nothing() -> None:
+    result = synthetic.residual_width()
+    gone = Measurement("late_minus_middle", {}, np.asarray(np.nan), "1", missing="too few states")
+    found = dict(result.findings.measurements) | {"late_minus_middle": gone}
+    told = late_width({"residual_width": replace(result, findings=Findings(found))})
+    assert told.sentence == "Not decided: too few states."

@@ -15,7 +15,7 @@ from depthscope.runtime.tiny import tiny
 
 STATES, POSITIONS, WIDTH, VOCAB = 4, 7, 16, 700
 EVERYTHING = Decode(
-    top_k=5, entropy=True, kl=True, reverse_kl=True, target=True, target_rank=True, final_rank=True
+    top_k=5, entropy=True, kl=True, reverse_kl=True, jsd=True, target=True, target_rank=True, final_rank=True
 )
 HEADS = {
     "plain": {},
@@ -81,6 +81,10 @@ def test_every_reduction_equals_the_whole_log_softmax(kind: str, chunk: int) -> 
     same(trace.entropy, -(log_q.exp() * log_q).sum(-1))
     same(trace.kl, (log_p.exp() * (log_p - log_q)).sum(-1))
     same(trace.reverse_kl, (log_q.exp() * (log_q - log_p)).sum(-1))
+    middle = torch.log((log_p.exp() + log_q.exp()) / 2)
+    parts = log_p.exp() * (log_p - middle) + log_q.exp() * (log_q - middle)
+    same(trace.jsd, parts.sum(-1) / 2)
+    same(trace.shared_mass, torch.minimum(log_p.exp(), log_q.exp()).sum(-1))
     same(trace.cross_entropy, -log_q.gather(-1, at)[..., 0])
     same(trace.target_rank, 1 + (z > z.gather(-1, at)).sum(-1))
     same(trace.final_rank, 1 + (z > z.gather(-1, final)).sum(-1))
@@ -90,16 +94,20 @@ def test_every_reduction_equals_the_whole_log_softmax(kind: str, chunk: int) -> 
 
 
 @pytest.mark.parametrize(
-    "name", ["top_k", "entropy", "kl", "reverse_kl", "target", "target_rank", "final_rank"]
+    "name", ["top_k", "entropy", "kl", "reverse_kl", "jsd", "target", "target_rank", "final_rank"]
 )
 def test_a_reduction_alone_is_the_one_among_all_and_nothing_else_is_given(name: str) -> None:
     head, (states, targets) = head_of(bias=True), material()
     whole = head.decode(states, states[-1], EVERYTHING, targets)
     wanted = Decode(**{name: 5 if name == "top_k" else True})
     alone = head.decode(states, states[-1], wanted, targets)
-    fields = {"top_k": ("top_ids", "top_logits"), "target": ("cross_entropy",)}.get(name, (name,))
+    several = {
+        "top_k": ("top_ids", "top_logits"), "jsd": ("jsd", "shared_mass"), "target": ("cross_entropy",),
+    }  # fmt: skip
+    fields = several.get(name, (name,))
     reductions = {
-        "top_ids", "top_logits", "entropy", "kl", "reverse_kl", "cross_entropy", "target_rank", "final_rank",
+        "top_ids", "top_logits", "entropy", "kl", "reverse_kl", "jsd", "shared_mass", "cross_entropy", "target_rank",
+        "final_rank",
     }  # fmt: skip
     for field in fields:
         same(getattr(alone, field), getattr(whole, field))
@@ -108,8 +116,13 @@ def test_a_reduction_alone_is_the_one_among_all_and_nothing_else_is_given(name: 
 
 def test_the_last_state_is_at_distance_zero_from_itself_with_rank_one() -> None:
     head, (states, _) = head_of(cap=2.0), material()
-    trace = head.decode(states, states[-1], Decode(kl=True, reverse_kl=True, final_rank=True))
+    trace = head.decode(states, states[-1], Decode(kl=True, reverse_kl=True, jsd=True, final_rank=True))
     assert trace.kl is not None
+    assert trace.jsd is not None
+    assert trace.shared_mass is not None
+    assert float(trace.jsd[-1].max()) < 1e-12
+    assert 0.01 < float(trace.jsd[0].min()) < float(trace.jsd[0].max()) < 0.694
+    assert float(trace.shared_mass[-1].min()) > 1 - 1e-12
     assert trace.reverse_kl is not None
     assert trace.final_rank is not None
     assert float(trace.kl[-1].max()) < 1e-12
@@ -194,7 +207,17 @@ def test_blocks_of_positions_and_groups_of_states_change_nothing(
     head.budget, head.chunk = positions * VOCAB * 8 * 2, 90
     monkeypatch.setattr(decoding, "_ROWS", positions)
     found = head.decode(states, states[-1], EVERYTHING, targets)
-    for name in ("kl", "reverse_kl", "entropy", "cross_entropy", "target_rank", "final_rank", "top_ids"):
+    for name in (
+        "kl",
+        "reverse_kl",
+        "jsd",
+        "shared_mass",
+        "entropy",
+        "cross_entropy",
+        "target_rank",
+        "final_rank",
+        "top_ids",
+    ):
         same(getattr(found, name), getattr(expected, name))
     same(found.final_top1, expected.final_top1)
 

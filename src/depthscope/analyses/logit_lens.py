@@ -7,24 +7,30 @@ Method: Every state (the embedding output, then each block's output, before the 
 lens of the run, then through the model's own final norm and unembedding, at hash-sampled positions. The logit
 lens, the default, leaves states as they are; a ridge or tuned lens (`--lens DIR`) first maps each state
 linearly. kl_to_final = KL(final || state), its median and 95th percentile (kl_median, kl_p95),
-reverse_kl_to_final = KL(state || final), cross_entropy against the true next token, excess_cross_entropy over
-the final state's, entropy, all in nats; perplexity = exp(cross_entropy); top1_agreement and top5_overlap with
-the final prediction; median_rank and mean log10_rank of the final top-1 token; copy_current = probability of
-the token that was just read. Effective depth in three numbers: agreement_area, the area under top1_agreement
-over relative depth; agreement_half, kl_half and overlap_third, the first state from which on agreement stays
-at 1/2 or more, KL at half of its maximum or less, the top-5 overlap at 0.3 or more. The final state is never
-mapped, so it is the model's own prediction. Position 0 is left out.
+reverse_kl_to_final = KL(state || final), jsd_to_final = their Jensen-Shannon divergence (0 to ln 2, at fewer
+positions), shared_mass = sum over tokens of the smaller of both probabilities, cross_entropy against the true
+next token, excess_cross_entropy over the final state's, entropy, all in nats; perplexity = exp(cross_entropy);
+top1_agreement and top5_overlap with the final prediction, top5_in_order = share of the five ranks with the same
+token; median_rank and mean log10_rank of the final top-1 token; copy_current = probability of the token that
+was just read. Effective depth in three numbers: agreement_area, the area under top1_agreement over relative
+depth; agreement_half, kl_half and overlap_third, the first state from which on agreement stays at 1/2 or more,
+KL at half of its maximum or less, the top-5 overlap at 0.3 or more. convergence_depth is the first state at
+which a mean divergence is half of its largest value, or of its value at state 2, or less: once (`first`) or for
+good (`stable`); overlap_depth is the same for a top-5 overlap above 0.3. convergence_censored and
+overlap_censored are the shares of bootstrap draws in which only the final state does it, which does it always.
+The final state is never mapped, so it is the model's own prediction. Position 0 is left out.
 
 How to read: KL falls towards 0 as the prediction forms; the state where it starts to fall fast is where
 layers begin to speak the language of the output, or of the lens. Agreement and rank tell the same in discrete
 steps. agreement_area is 1 where the final prediction is there from the start and near 0 where it comes last.
 Hover or focus a cell of a token strip to see the five most likely tokens; every note says which lens was used.
 
-What misleads: The early stream need not be written in the head's language, so a poor early lens does not
-show that nothing is known there; a fitted lens may put in what the state does not say to the model. In models
-with tied embeddings early states of the logit lens decode to the current token: see copy_current. The two
-directions of KL differ several-fold; compare like with like. A threshold makes a depth: agreement_half of
-two lenses compare the lenses, not two models.
+What misleads: The early stream need not be written in the head's language, so a poor early lens does not show
+that nothing is known there; a fitted lens may put in what the state does not say to the model. In models with
+tied embeddings early states of the logit lens decode to the current token: see copy_current. The two directions
+of KL differ several-fold; compare like with like. A threshold makes a depth: agreement_half of two lenses
+compare the lenses, not two models. The largest divergence often stands at the embedding, which says little of
+the layers: compare with state 2. A first crossing may be a lucky dip: compare with the stable one.
 
 Source: nostalgebraist 2020, interpreting GPT: the logit lens; Belrose et al. 2023 (arXiv 2303.08112); Hu et
 al. 2025 (arXiv 2512.14064) for effective depth by divergence and overlap.
@@ -40,9 +46,11 @@ import torch
 from torch import Tensor
 
 from depthscope.anatomy.anatomy import Anatomy
+from depthscope.engine.convergence import convergence, overlap_depths
 from depthscope.engine.curves import Reached, area, crossing, quantile
 from depthscope.engine.measured import mean, median, part, states
 from depthscope.engine.needs import Facts, Needs
+from depthscope.engine.shard import sampled
 from depthscope.engine.tally import PerDocument, Rows, Tally
 from depthscope.engine.view import Decoded, View
 from depthscope.errors import Refused
@@ -55,11 +63,14 @@ WANTED = Decode(top_k=5, entropy=True, kl=True, reverse_kl=True, target=True, fi
 UNITS = {
     "kl_to_final": "nats",
     "reverse_kl_to_final": "nats",
+    "jsd_to_final": "nats",
+    "shared_mass": "probability",
     "cross_entropy": "nats",
     "excess_cross_entropy": "nats",
     "entropy": "nats",
     "top1_agreement": "probability",
     "top5_overlap": "probability",
+    "top5_in_order": "probability",
     "log10_rank": "1",
     "copy_current": "probability",
 }
@@ -73,6 +84,9 @@ CROSSINGS: dict[str, tuple[str, str, Reached]] = {
     "overlap_third": ("top5_overlap", "a top-5 overlap of 0.3", lambda c: c >= 0.3),
 }
 """Effective depths: name -> curve, words, and where it has been reached."""
+DIVERGENCES = ("kl_to_final", "reverse_kl_to_final", "jsd_to_final")
+OF_FEWER = ("jsd_to_final", "shared_mass")
+NOT_ASKED = "jsd_positions is 0"
 OF_TARGETS = ("cross_entropy", "excess_cross_entropy", "perplexity")
 NO_TARGETS = "the model is no causal language model: there is no next token to compare with"
 LIMIT = 1e6
@@ -85,10 +99,12 @@ class LogitLens:
 
     Args:
         positions: hash-sampled positions that are decoded at all states.
+        jsd_positions: those of them at which jsd_to_final and shared_mass are taken; 0 for none.
         strips: windows shown as token strips. strip_tokens: positions of each strip.
     """
 
     positions: int = 2048
+    jsd_positions: int = 256
     strips: int = 3
     strip_tokens: int = 24
 
@@ -105,6 +121,7 @@ class LogitLens:
         found = {**_values(decoded), "copy_current": _copied(model, batch, seen)}
         items = {name: _items(values) for name, values in found.items()}
         values = {name: PerDocument.of(decoded.units, each) for name, each in items.items()}
+        values |= self._apart(seen)
         values["agreement_area"] = PerDocument.of(decoded.units, area(items["top1_agreement"]))
         rank = decoded.trace.final_rank
         assert rank is not None
@@ -124,6 +141,10 @@ class LogitLens:
         found: dict[str, Measurement] = {}
         for name, unit in UNITS.items():
             missing = NO_TARGETS if name in OF_TARGETS and not facts.causal else ""
+            if name in OF_FEWER and not self.jsd_positions:
+                nothing = np.full(facts.n_layers + 1, np.nan)
+                found[name] = Measurement(name, axes, nothing, unit, note=note, missing=NOT_ASKED)
+                continue
             found[name] = mean(part(total, name, PerDocument), name, axes, unit, facts, note, missing)
         rows = part(total, "rows", Rows)
         found["kl_median"] = median(rows, "kl", "kl_median", axes, "nats", facts, note)
@@ -133,7 +154,23 @@ class LogitLens:
         strips = total.get("strips")
         examples = {"strips": _table(strips, facts.lens)} if isinstance(strips, Rows) else {}
         notes = (f"States were decoded through the lens `{facts.lens}`.",)
-        return Findings({**found, **_depths(total, facts)}, examples, notes=notes)
+        curves = {name: part(total, name, PerDocument) for name in DIVERGENCES}
+        overlap = part(total, "top5_overlap", PerDocument)
+        depths = [*convergence(curves, facts), *overlap_depths(overlap, facts)]
+        found |= {**_depths(total, facts), **{m.name: m for m in depths}}
+        return Findings(found, examples, notes=notes)
+
+    def _apart(self, seen: View) -> dict[str, PerDocument]:
+        """Divergence and shared mass at the first of the sampled positions, in the order of their hashes."""
+        assert seen.whole is not None
+        count = min(self.jsd_positions, self.positions)
+        chosen = sampled(seen.whole, count, seen.seed) if count else {}
+        pairs = [(row, int(p)) for row, w in enumerate(seen.shard.windows) for p in chosen.get(w, ())]
+        decoded = seen.decode(torch.tensor(pairs, dtype=torch.long).reshape(-1, 2), Decode(jsd=True))
+        assert decoded.trace.jsd is not None
+        assert decoded.trace.shared_mass is not None
+        found = {"jsd_to_final": decoded.trace.jsd, "shared_mass": decoded.trace.shared_mass}
+        return {name: PerDocument.of(decoded.units, _items(values)) for name, values in found.items()}
 
     def _strips(self, model: Model, batch: Batch, seen: View, rows: list[int]) -> Rows:
         length = min(self.strip_tokens, batch.length - 2)
@@ -181,6 +218,7 @@ def _values(decoded: Decoded) -> dict[str, Tensor]:
         "entropy": t.entropy,
         "top1_agreement": (t.top_ids[..., 0] == t.top_ids[-1, :, 0]).double(),
         "top5_overlap": shared,
+        "top5_in_order": (t.top_ids == t.top_ids[-1]).double().mean(-1),
         "log10_rank": t.final_rank.double().log10(),
     }
 

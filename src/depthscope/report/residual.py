@@ -46,3 +46,27 @@ def writes_turn(results: Results) -> Verdict:
         True,
         because,
     )
+
+
+def late_width(results: Results) -> Verdict:
+    """Whether late states need more of the width: causal width over d, last third minus middle third, against 0."""
+    topic = "Whether late states need more of the width"
+    result = results["residual_width"]
+    found, shares = result["late_minus_middle"], result["width_share"]
+    if np.isnan(found.scalar()):
+        return Verdict(topic, f"Not decided: {found.missing}.", False, "")
+    cell = Cell.of(found)
+    needed = shares.select(mode="causal_width").value
+    because = f"residual_width/late_minus_middle is {cell.said()} of the width; the threshold is 0."
+    if cell.low > 0:
+        words = "more"
+    elif cell.high < 0:
+        words = "less"
+    else:
+        return Verdict(topic, "Not decided: the interval of the difference holds 0.", False, because)
+    sentence = (
+        f"States of the last third need {words} of the width than those of the middle ({cell.value:+.0%}); over all "
+        f"states the loss needs {np.nanmin(needed):.0%} to {np.nanmax(needed):.0%}. Whether a wider model would be "
+        "better is another question: this is a correlation at best."
+    )
+    return Verdict(topic, sentence, True, because)

@@ -186,6 +186,7 @@ RULES: tuple[tuple[str, Callable[[Results], Verdict]], ...] = (
     ("pos_depth", early_guesses.function_words_first),
     ("early_exit", early_guesses.exits_pay),
     ("residual_contribution", residual.writes_turn),
+    ("residual_width", residual.late_width),
     ("layer_skip", cheapest_layers),
     ("layer_skip", late_layers),
     ("depth_by_difficulty", harder_deeper),

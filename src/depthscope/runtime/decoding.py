@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -65,7 +66,8 @@ class Reference:
 def decode_block(head: Head, states: Tensor, final: Tensor, wanted: Decode, asked: Asked) -> Trace:
     """Decode [state, position, d_model] against one block of positions that fits the budget."""
     reference = Reference.of(head, final)
-    together = max(1, _ROWS // max(1, states.shape[1]))
+    rows = _ROWS if not wanted.jsd else min(_ROWS, head.budget // (head.d_vocab * head.precision.itemsize))
+    together = max(1, rows // max(1, states.shape[1]))
     parts = [
         _decode_states(head, states[k : k + together], reference, wanted, asked)
         for k in range(0, states.shape[0], together)
@@ -78,11 +80,32 @@ def _decode_states(head: Head, states: Tensor, ref: Reference, wanted: Decode, a
     u = head.normalised(states).flatten(0, 1)
     running = _Running(head, u, n_states, ref, wanted, asked)
     block = u.new_empty(2, u.shape[0], head.chunk)
+    kept = u.new_empty(u.shape[0], head.d_vocab) if wanted.jsd else None
     for start, stop in head.chunks():
         if stop - start < head.chunk:
             block = u.new_empty(2, u.shape[0], stop - start)
-        running.take(_logits(head, u, start, stop, block[0]), start, block[1])
-    return running.trace()
+        z = _logits(head, u, start, stop, block[0])
+        if kept is not None:
+            kept[:, start:stop] = z
+        running.take(z, start, block[1])
+    found = running.trace()
+    if kept is None:
+        return found
+    jsd, shared = _compared(head, kept.view(n_states, *ref.logits.shape), found.logsumexp, ref)
+    return replace(found, jsd=jsd, shared_mass=shared)
+
+
+def _compared(head: Head, logits: Tensor, logsumexp: Tensor, ref: Reference) -> tuple[Tensor, Tensor]:
+    """JSD(p, q) = ln 2 + 1/2 sum q t - 1/2 sum (p + q) ln(1 + e^t) with t = ln q - ln p, and sum min(p, q)."""
+    jsd, shared = torch.full_like(logsumexp, math.log(2)), torch.zeros_like(logsumexp)
+    for start, stop in head.chunks():
+        log_q = logits[..., start:stop].sub_(logsumexp[..., None])
+        p, q = ref.probabilities[:, start:stop], log_q.exp()
+        t = log_q.sub_(ref.logits[:, start:stop] - ref.logsumexp[:, None])
+        jsd += torch.linalg.vecdot(q, t) / 2
+        jsd -= torch.linalg.vecdot(p + q, torch.nn.functional.softplus(t, threshold=40.0)) / 2
+        shared += torch.minimum(p, q).sum(-1)
+    return jsd.clamp_(0.0, math.log(2)), shared.clamp_(0.0, 1.0)
 
 
 def _logits(head: Head, u: Tensor, start: int, stop: int, out: Tensor) -> Tensor:

@@ -29,6 +29,8 @@ class Decode:
     Args:
         top_k: the k most likely ids and their logits. entropy: in nats.
         kl, reverse_kl: KL(final || state) and KL(state || final) in nats.
+        jsd: Jensen-Shannon divergence to the final state in nats, and the probability that both share. It needs the
+            finished logsumexp, so a state's logits are kept and looked at twice: about a third more time.
         target: log-probability of the target ids (cross-entropy). target_rank, final_rank: competition ranks of the
             target and of the final state's top-1.
         candidates: log-probabilities and ranks of ids given for each position, such as the options of a question.
@@ -39,6 +41,7 @@ class Decode:
     entropy: bool = False
     kl: bool = False
     reverse_kl: bool = False
+    jsd: bool = False
     target: bool = False
     target_rank: bool = False
     final_rank: bool = False
@@ -70,6 +73,8 @@ class Trace:
     entropy: Tensor | None = None
     kl: Tensor | None = None
     reverse_kl: Tensor | None = None
+    jsd: Tensor | None = None
+    shared_mass: Tensor | None = None
     cross_entropy: Tensor | None = None
     target_rank: Tensor | None = None
     final_rank: Tensor | None = None
