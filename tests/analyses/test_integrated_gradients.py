@@ -45,7 +45,7 @@ def test_the_question_hands_over_at_the_layer_that_copies_the_answer(tmp_path: P
     maps = result.findings.examples["maps"].to_dataframe()
     block = maps[maps.sublayer == "block"].groupby(["layer", "position"]).attribution.mean().unstack()
     assert (block.loc[:1, 1] > 0.05).all()
-    np.testing.assert_allclose(block.loc[2:].drop(columns=9), 0, atol=1e-12)
+    np.testing.assert_allclose(block.loc[2:].drop(columns=8), 0, atol=1e-12)
     assert (result["incomplete"].select(sublayer="block").value == 0).all()
     sums, whole = (result[name].select(sublayer="block").value for name in ("attribution", "difference"))
     np.testing.assert_allclose(sums.sum(-1), whole, rtol=0.021, atol=1e-3)
@@ -112,10 +112,17 @@ def test_too_few_steps_are_told_cell_by_cell(tmp_path: Path) -> None:
     np.testing.assert_array_equal(maps.groupby("layer").incomplete.first(), bad == 1)
 
 
-def test_gradients_leave_the_model_as_it_was(tmp_path: Path) -> None:
+def test_a_layer_by_itself_leaves_the_model_and_the_other_layers_as_they_were(tmp_path: Path) -> None:
     model = tiny("llama", num_hidden_layers=2)
-    look(model, IntegratedGradients(asked(tmp_path, ("ab", "c")), steps=2, cap=2), tmp_path, rising())
+    result = look(
+        model,
+        IntegratedGradients(asked(tmp_path, ("ab", "c")), layers=(1,), steps=2, cap=2),
+        tmp_path,
+        rising(),
+    )
     assert all(p.requires_grad and p.grad is None for p in model.net.parameters())
+    np.testing.assert_array_equal(np.isnan(value(result, "difference")).all(1), [True, False])
+    assert value(result, "handover")[0] in (1, 2)
 
 
 def test_wrong_parameters_and_encoders_are_refused() -> None:
@@ -127,5 +134,7 @@ def test_wrong_parameters_and_encoders_are_refused() -> None:
     ):
         with pytest.raises(BadInput, match=said):
             IntegratedGradients(**wrong)
+    with pytest.raises(Refused, match=r"layers \[9\] do not exist, it has layers 0 to 3"):
+        IntegratedGradients(layers=(2, 9)).needs(tiny("llama").anatomy)
     with pytest.raises(Refused, match="no answer follows a prompt"):
         IntegratedGradients().needs(tiny("bert").anatomy)

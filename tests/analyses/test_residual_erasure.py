@@ -12,7 +12,7 @@ from formulas import Plain, norms_of, sinks_of
 from planted import SAID, TOKEN, look, planted, rising, value
 from torch import Tensor, nn
 
-from depthscope.analyses.residual_erasure import ResidualErasure
+from depthscope.analyses.residual_erasure import ResidualErasure, _order
 from depthscope.errors import BadInput, Refused
 from depthscope.runtime.model import Model
 from depthscope.runtime.tiny import tiny
@@ -132,3 +132,19 @@ def test_wrong_parameters_and_encoders_are_refused() -> None:
         ResidualErasure(mode="fast")
     with pytest.raises(Refused, match="no answer follows a prompt"):
         ResidualErasure().needs(tiny("bert").anatomy)
+
+
+@pytest.mark.parametrize(
+    ("needed", "order"), [([4.0, 4, 4, 4], 0.0), ([1.0, 2, 2, 4], 0.9487), ([4.0, 2, 4, 4], np.nan)]
+)
+def test_the_order_of_numbers_takes_the_deepest_token_of_each_and_no_sink(
+    needed: list[float], order: float
+) -> None:
+    operand = np.array([0, 1, 2, 3] if np.isfinite(order) else [0, 1, 0, 1])
+    c = {
+        "window": np.zeros(4, int),
+        "operand": operand,
+        "group": np.zeros(4, int),
+        "needed": np.array(needed),
+    }
+    np.testing.assert_allclose(_order(c, 0), order, atol=1e-4)

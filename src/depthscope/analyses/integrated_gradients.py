@@ -72,6 +72,7 @@ class IntegratedGradients:
         source: see `materials.answered`; "" is the packaged handful. prompts: the most prompts; 0 reads all.
         longest: prompts of more tokens are left out. mode: "robust", or "paper" for the recipe of the source.
         sublayers: any of "block" (its output), "attention" (any mixer's write), "mlp" (its write).
+        layers: which layers are explained; empty means all.
         steps: to begin with; 0 takes 32 (robust) or 256 (paper). cap: steps that are never exceeded (robust).
     """
 
@@ -80,6 +81,7 @@ class IntegratedGradients:
     longest: int = 128
     mode: str = "robust"
     sublayers: tuple[str, ...] = SUBLAYERS
+    layers: tuple[int, ...] = ()
     steps: int = 0
     cap: int = 512
 
@@ -99,8 +101,11 @@ class IntegratedGradients:
             raise Refused("it has no unembedding, so there is no answer to explain")
         if not anatomy.family.causal:
             raise Refused("it is no causal language model, so no answer follows a prompt")
+        wrong = [k for k in self.layers if not 0 <= k < anatomy.n_layers]
+        if wrong:
+            raise Refused(f"layers {wrong} do not exist, it has layers 0 to {anatomy.n_layers - 1}")
         points = len(self.sublayers) * (self.steps or STEPS) * 3 // 2
-        need = SweepNeed(tokens=0, documents=1, replays=points * anatomy.n_layers)
+        need = SweepNeed(tokens=0, documents=1, replays=points * len(self.layers or anatomy.layers))
         return Needs(
             sweeps=frozenset({need}), material=AnsweredPrompts(self.source, self.prompts, self.longest)
         )
@@ -136,6 +141,8 @@ class IntegratedGradients:
     def _parts(self, anatomy: Anatomy) -> Iterator[tuple[int, int, tuple[Site, ...]]]:
         """Layer, place in SUBLAYERS, and the writes (none for the block's output) of all that is explained."""
         for layer in anatomy.layers:
+            if self.layers and layer.index not in self.layers:
+                continue
             for place, sublayer in enumerate(SUBLAYERS):
                 sites = _writes(layer, sublayer) if not anatomy.family.post_norm else ()
                 if sublayer in self.sublayers and (sites or sublayer == "block"):
@@ -207,9 +214,7 @@ def _by_task(asked: Mapping[str, np.ndarray], share: np.ndarray, facts: Facts) -
     tasks, inside_task = tasks_of(asked["task"])
     prompts = Items(asked["unit"], facts, 1, "prompts")
     question = share[..., GROUPS.index("question")]
-    there = np.isfinite(question).all(-1)
-    left = stable_onset(torch.from_numpy(question < 0.5)).numpy().astype(np.float64)
-    handover = np.where(there, left, np.nan)
+    handover = _handover(question, facts.n_layers)
     axes = {"task": tasks}
     note = f"layer index; {facts.n_layers} where the question keeps half to the end"
     likely = "mean over the gold tokens"
@@ -218,6 +223,16 @@ def _by_task(asked: Mapping[str, np.ndarray], share: np.ndarray, facts: Facts) -
         prompts.mean(inside(asked["right"], inside_task), "accuracy", axes, "probability", "all gold tokens on top"),
         prompts.mean(inside(asked["gold_probability"], inside_task), "gold_probability", axes, "probability", likely),
     ]  # fmt: skip
+
+
+def _handover(question: np.ndarray, n_layers: int) -> np.ndarray:
+    """First explained layer from which on the share of the question [prompt, layer] stays below one half."""
+    explained = np.flatnonzero(np.isfinite(question).any(0))
+    if not len(explained):
+        return np.full(len(question), np.nan)
+    held = question[:, explained]
+    first = stable_onset(torch.from_numpy(held < 0.5)).numpy()
+    return np.where(np.isfinite(held).all(1), np.append(explained, n_layers)[first], np.nan)
 
 
 def _warned(asked: Mapping[str, np.ndarray]) -> tuple[str, ...]:

@@ -50,6 +50,8 @@ from depthscope.runtime.erasure import erased_ends
 from depthscope.runtime.model import Batch, Model
 
 FLOOR = 3.0
+CHAINS = 3
+"""Prompts of 3 numbers or more that a rank correlation needs."""
 MAPS = 8
 """Prompts whose whole maps are kept as examples."""
 
@@ -64,7 +66,7 @@ class ResidualErasure:
     """
 
     source: str = ""
-    prompts: int = 18
+    prompts: int = 10
     longest: int = 128
     mode: str = "robust"
 
@@ -170,17 +172,21 @@ def _depths(c: Mapping[str, np.ndarray], asked: Mapping[str, np.ndarray], facts:
     names, inside_task = tasks_of(c["task"])
     tasks, asked_task = tasks_of(asked["task"])
     items, prompts = (Items(unit, facts, 1, "prompts") for unit in (c["unit"], asked["unit"]))
+    chains = Items(asked["unit"], facts, CHAINS, "prompts of 3 numbers")
     groups = c["group"][:, None] == np.arange(len(GROUPS))
     needed = inside(inside(c["needed"], inside_task), groups)
     note = f"state index, 0 to {facts.n_layers}; the last state with a tenth of the largest effect"
     ends, order = (np.array([f(c, w) for w in asked["window"].tolist()]) for f in (_no_return, _order))
     axes = {"task": names}
     assert list(names) == list(tasks)
-    later, likely = "rank correlation; prompts of 3 or more numbers", "mean over the gold tokens"
+    later, likely = (
+        "rank correlation; prompts of 3 or more numbers, sinks left out; 0 where all are needed equally deep",
+        "mean over the gold tokens",
+    )
     return [
         items.mean(needed, "last_needed", {**axes, "bucket": np.array(GROUPS)}, "1", note),
         prompts.mean(inside(ends, asked_task), "point_of_no_return", axes, "1", note),
-        prompts.mean(inside(order, asked_task), "operand_order", axes, "1", later),
+        chains.mean(inside(order, asked_task), "operand_order", axes, "1", later),
         prompts.mean(inside(asked["right"], asked_task), "accuracy", axes, "probability", "all gold tokens on top"),
         prompts.mean(inside(asked["gold_probability"], asked_task), "gold_probability", axes, "probability", likely),
     ]  # fmt: skip
@@ -193,15 +199,17 @@ def _no_return(c: Mapping[str, np.ndarray], window: int) -> float:
 
 
 def _order(c: Mapping[str, np.ndarray], window: int) -> float:
-    """Rank correlation of a number's place with how deep it is needed; NaN below 3 numbers or where all are alike."""
+    """Rank correlation of a number's place with how deep it is needed, 0 where all are alike; NaN below 3 numbers."""
     from scipy.stats import rankdata
 
     chosen = (c["window"] == window) & (c["operand"] >= 0) & (c["group"] == 0) & np.isfinite(c["needed"])
     place, needed = c["operand"][chosen], c["needed"][chosen]
     numbers = np.unique(place)
     deepest = np.array([needed[place == k].max() for k in numbers])
-    if len(numbers) < 3 or np.ptp(deepest) == 0:
+    if len(numbers) < 3:
         return np.nan
+    if np.ptp(deepest) == 0:
+        return 0.0
     return float(np.corrcoef(numbers, rankdata(deepest))[0, 1])
 
 
