@@ -526,32 +526,78 @@ def _classes(cosine: np.ndarray, width: int) -> Numbers:
     }
 
 
-def layer_skip(plain: Plain, ids: Sequence[Sequence[int]], sublayer: str, protect: str = "sinks") -> Numbers:
-    """Full forwards, one a layer and window: output KL, rise of loss, and change of later layers' block writes."""
+def layer_skip(
+    plain: Plain,
+    ids: Sequence[Sequence[int]],
+    splits: Sequence[Sequence[int]],
+    reach: int,
+    sublayer: str,
+    protect: str = "sinks",
+) -> Numbers:
+    """Full forwards, one a layer, window and split: change of the output and of later layers' block writes."""
     depth = len(plain.blocks)
-    kl, rise = np.zeros(depth), np.zeros(depth)
-    changed, clean_size = np.zeros((depth, depth)), np.zeros(depth)
-    n, n_next = 0, 0
-    for window in ids:
+    found: dict[str, np.ndarray] = {}
+    for window, own in zip(ids, splits, strict=True):
         clean = plain.run(window)
         measured = torch.tensor(~sinks_of(clean))
         at = measured if protect == "sinks" else torch.ones(len(window), dtype=torch.bool)
-        n, n_next = n + int(measured.sum()), n_next + int(measured[:-1].sum())
-        writes = block_writes(clean)
-        clean_size += (writes[:, measured] ** 2).sum(-1).__pow__(0.5).sum(-1).numpy()
-        for layer in range(depth):
-            edited = plain.run(window, Skip(layer, sublayer, at))
-            gap, loss = output_change(plain, clean, edited, window)
-            kl[layer] += float(gap[measured].sum())
-            rise[layer] += float(loss[measured[:-1]].sum())
-            moved = (block_writes(edited) - writes)[:, measured]
-            changed[layer] += (moved**2).sum(-1).sqrt().sum(-1).numpy()
+        token = torch.arange(len(window))
+        for t in (None, *own):
+            edited = at if t is None else at & (token < t)
+            seen = measured if t is None else measured & (token >= t) & (token < t + reach)
+            one = skips_of_window(plain, window, clean, sublayer, edited, seen, depth)
+            for name, value in one.items():
+                key = name if t is None else f"future_{name}"
+                found[key] = np.concatenate([found[key], value], -1) if key in found else value
+    return {**reduced(found, depth, ""), **reduced(found, depth, "future_")}
+
+
+def skips_of_window(
+    plain: Plain, window: Sequence[int], clean: Pass, sublayer: str, edited: Tensor, seen: Tensor, depth: int
+) -> Numbers:
+    """Of one window and all layers: output changes [layer position], sizes of changes [layer later position]."""
+    writes = block_writes(clean)[:, seen]
+    size = (writes**2).sum(-1).sqrt()
+    kl, rise, shift, moved = [], [], [], []
+    for layer in range(depth):
+        other = plain.run(window, Skip(layer, sublayer, edited))
+        gap, loss, apart = output_change(plain, clean, other, window)
+        kl.append(gap[seen].numpy())
+        shift.append(apart[seen].numpy())
+        rise.append(loss[seen[:-1]].numpy())
+        moved.append(((block_writes(other)[:, seen] - writes) ** 2).sum(-1).sqrt().numpy())
+    clean_size = np.broadcast_to(size.numpy(), (depth, *size.shape))
+    stacked = {"kl": kl, "rise": rise, "shift": shift, "moved": moved}
+    return {**{name: np.stack(values) for name, values in stacked.items()}, "clean": clean_size}
+
+
+def reduced(found: Numbers, depth: int, when: str) -> Numbers:
+    """Means over positions, ratios of sums, largest values, and 95 % quantiles."""
+    moved, clean = found[f"{when}moved"], found[f"{when}clean"]
     later = np.arange(depth)[None, :] >= np.arange(depth)[:, None]
+    each = moved / np.maximum(clean, 1e-6)
+    ordered = np.sort(each, -1)
+    kl, loss = ("future_kl", "future_loss") if when else ("output_kl", "loss_increase")
     return {
-        "output_kl": kl / n,
-        "loss_increase": rise / n_next,
-        "effect_on_later": np.where(later, changed / clean_size, np.nan),
+        kl: found[f"{when}kl"].mean(-1),
+        loss: found[f"{when}rise"].mean(-1),
+        f"{when}shift": found[f"{when}shift"].mean(-1),
+        f"{when}shift_largest": found[f"{when}shift"].max(-1),
+        f"{when}effect_on_later": np.where(later, moved.sum(-1) / clean.sum(-1), np.nan),
+        f"{when}effect_largest": np.where(later, each.max(-1), np.nan),
+        f"{when}effect_p95": np.where(later, ordered[..., int(np.ceil(0.95 * each.shape[-1])) - 1], np.nan),
     }
+
+
+def depth_of_effects(shift: np.ndarray, share: float = 0.9) -> tuple[float, float]:
+    """The smallest depth that holds a share of the effects, and their centre of mass in layers."""
+    depth = next(k for k in range(1, len(shift) + 1) if shift[:k].sum() >= share * shift.sum())
+    return depth / len(shift), sum(k * e for k, e in enumerate(shift)) / sum(shift)
+
+
+def mean_on_later(effect: np.ndarray) -> np.ndarray:
+    """Mean over later layers; 0 for the last, which has none."""
+    return np.asarray([effect[k, k + 1 :].mean() if k + 1 < len(effect) else 0.0 for k in range(len(effect))])
 
 
 def block_writes(seen: Pass) -> Tensor:
@@ -560,12 +606,15 @@ def block_writes(seen: Pass) -> Tensor:
     return states[1:] - states[:-1]
 
 
-def output_change(plain: Plain, clean: Pass, edited: Pass, ids: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """KL(clean || edited) at every position, and the rise of the loss at every position that has a next token."""
+def output_change(
+    plain: Plain, clean: Pass, edited: Pass, ids: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """KL(clean || edited) and |p - p'| at every position, the rise of the loss at those that have a next token."""
     log_p, log_q = (torch.log_softmax(plain.logits(s.states[-1]).double(), -1) for s in (clean, edited))
     following = torch.tensor(ids[1:])[:, None]
     loss = log_p[:-1].gather(-1, following) - log_q[:-1].gather(-1, following)
-    return (log_p.exp() * (log_p - log_q)).sum(-1), loss[:, 0]
+    apart = ((log_p.exp() - log_q.exp()) ** 2).sum(-1).sqrt()
+    return (log_p.exp() * (log_p - log_q)).sum(-1), loss[:, 0], apart
 
 
 def representation_profile(passes: Sequence[Pass]) -> Numbers:

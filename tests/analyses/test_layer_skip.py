@@ -34,16 +34,91 @@ from depthscope.runtime.model import Model
 from depthscope.runtime.tiny import tiny
 
 ATTENTION, BLOCK, MLP = range(3)
-EVERYTHING = LayerSkip(tokens=192, sublayer_tokens=192, documents=8)
-UNPROTECTED = LayerSkip(tokens=192, sublayer_tokens=192, documents=8, protect="none")
+EVERYTHING = LayerSkip(tokens=192, sublayer_tokens=192, documents=8, local=True)
+UNPROTECTED = LayerSkip(tokens=192, sublayer_tokens=192, documents=8, protect="none", future=0)
 EARLY = chance({3: logit(1, np.sqrt(2))})
 LATE = chance({3: logit(1, np.sqrt(102)), 4: logit(10, np.sqrt(102))})
+
+
+def test_a_layer_that_looks_at_no_other_position_reaches_no_future_token(tmp_path: Path) -> None:
+    result = look(planted({4: the_answer(10.0)}), EVERYTHING, tmp_path, rising())
+    for name in ("future_kl", "future_loss", "future_shift"):
+        np.testing.assert_array_equal(value(result, name), 0)
+    assert value(result, "shift")[4, BLOCK] > 0.01
+    ratio = result["half_ratio"]
+    assert np.isnan(ratio.select(variant="future_shift").scalar())
+
+
+def telling(reader: int) -> Model:
+    """Layer 1 leaves a note in the slot; the reader looks everywhere and says what it finds."""
+
+    def note(x: Tensor) -> Tensor:
+        added = torch.zeros_like(x)
+        added[..., SLOT.start] = 50.0
+        return added
+
+    model = planted({1: note})
+    attention = model.net.model.layers[reader].self_attn  # type: ignore[union-attr, index]
+    slot = torch.zeros(2 * WIDTH // 4, WIDTH, dtype=torch.float64)
+    slot[0, SLOT.start] = 1.0
+    out = torch.zeros(WIDTH, WIDTH, dtype=torch.float64)
+    out[SAID.start + 50, 0] = 0.3
+    with torch.no_grad():
+        for part, weight in (("q_proj", None), ("k_proj", None), ("v_proj", slot), ("o_proj", out)):
+            target = getattr(attention, part).weight
+            target.zero_() if weight is None else target.copy_(weight)
+    return model
+
+
+def test_only_the_layer_whose_note_is_read_later_reaches_future_tokens(tmp_path: Path) -> None:
+    result = look(telling(3), EVERYTHING, tmp_path, rising())
+    shift, effect = value(result, "future_shift")[:, BLOCK], value(result, "future_effect_on_later")
+    assert shift[1] > 1e-4
+    np.testing.assert_array_equal(shift[[0, 2, 3, 4, 5]], 0)
+    # the reader itself writes at its own position: its skip before a split is not seen after it
+    assert effect[1, 3] > 0.1
+    assert effect[1, 1] == effect[3, 3] == 0
+    assert value(result, "shift")[3, BLOCK] > 1e-4
+    # what the reader hears comes from layer 1 directly
+    np.testing.assert_allclose(
+        value(result, "local_effect")[1, 3], value(result, "effect_on_later")[1, 3], rtol=1e-9
+    )
+
+
+def test_a_message_that_is_passed_on_is_heard_but_not_directly(tmp_path: Path) -> None:
+    def pass_on(x: Tensor) -> Tensor:
+        added = torch.zeros_like(x)
+        added[..., SLOT.start + 1] = x[..., SLOT.start]
+        return added
+
+    def say(x: Tensor) -> Tensor:
+        added = torch.zeros_like(x)
+        added[..., SAID.start + 50] = x[..., SLOT.start + 1]
+        return added
+
+    model = planted({1: constant(axis(SLOT.start, 1.0)), 2: pass_on, 4: say})
+    result = look(model, EVERYTHING, tmp_path, rising())
+    mediated, direct = value(result, "effect_on_later"), value(result, "local_effect")
+    assert mediated[1, 4] == pytest.approx(1)
+    assert direct[1, 4] == 0
+    assert direct[1, 2] == direct[2, 4] == pytest.approx(1)
+    # one constant number at every position: the largest and the 95 % quantile are the mean
+    for name in ("effect_p95", "effect_largest"):
+        np.testing.assert_allclose(value(result, name)[1, [2, 4]], 1, rtol=1e-6)
+
+
+def test_only_the_first_position_is_protected_in_the_way_of_the_paper(tmp_path: Path) -> None:
+    paper = LayerSkip(tokens=192, sublayer_tokens=0, documents=8, protect="first")
+    counted = look(planted({1: the_answer(10.0)}), paper, tmp_path, rising())["shift"].n_items
+    assert counted is not None
+    assert counted[:, BLOCK].tolist() == [8 * 23] * 6
 
 
 def test_skipping_dead_layers_changes_nothing_anywhere(tmp_path: Path) -> None:
     result = look(planted({}), EVERYTHING, tmp_path, rising())
     np.testing.assert_array_equal(value(result, "output_kl"), 0)
     np.testing.assert_array_equal(value(result, "loss_increase"), 0)
+    np.testing.assert_array_equal(value(result, "shift"), 0)
     # nothing is written, so there is nothing to change: 0 / 0 is missing
     assert np.isnan(value(result, "effect_on_later")).all()
 
@@ -172,6 +247,8 @@ def test_counts_say_how_many_positions_each_kind_of_skip_read(tmp_path: Path) ->
         (lambda: LayerSkip(protect="everything"), BadInput, "'sinks', 'first' or 'none'"),
         (lambda: LayerSkip(layers=(2, 9)), Refused, r"layers \[9\] do not exist, it has layers 0 to 5"),
         (lambda: LayerSkip(tokens=16, documents=8), BadInput, "fewer than 4 tokens"),
+        (lambda: LayerSkip(future=-1), BadInput, "future=-1 and reach=64"),
+        (lambda: LayerSkip(sample=0), BadInput, "sample=0; a quantile needs at least one position"),
     ],
 )
 def test_impossible_parameters_are_clear_errors(
