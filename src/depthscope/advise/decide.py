@@ -135,14 +135,16 @@ class _Procedure:
         digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
         folder = f"depth/{digest}"
         key = {**self.base.stamp, "prompts": digest, "seed": self.sheet.seed}
-        try:
-            stored = self.bench.journal.step(
-                "depth",
-                key,
-                lambda: diagnosed(self.base.model, texts, self.out / folder, self.sheet.seed, folder),
-            )
-        except (Refused, EmptyMaterial) as reason:
-            return Step(number, "not_evaluated", (Said.of("depth.refused", reason=str(reason)),))
+
+        def measured() -> dict[str, Any]:
+            try:
+                return diagnosed(self.base.model, texts, self.out / folder, self.sheet.seed, folder)
+            except (Refused, EmptyMaterial) as reason:
+                return {"refused": str(reason)}
+
+        stored = self.bench.journal.step("depth", key, measured)
+        if "refused" in stored:
+            return Step(number, "not_evaluated", (Said.of("depth.refused", reason=stored["refused"]),))
         self.depth = decoded(Depth, stored)
         asked = self._sketch()
         return Step(number, "done", (depth(asked), *halves(asked)))
@@ -281,7 +283,7 @@ class _Procedure:
     def _expense(self, name: str) -> tuple[float, float]:
         """What variants are ordered by, cheapest first: measured cost, then size."""
         found = next(one for one in self.rows if one.name == name)
-        return (found.cost.value if found.cost.value is not None else float("inf"), found.parameters)
+        return (found.cost.value if found.cost.value is not None else float("inf"), float(found.parameters))
 
     def _focus(self, choice: dict[str, str | None]) -> dict[str, str]:
         """For each task the variant that sentences speak of: the chosen one, else the mildest."""

@@ -96,9 +96,9 @@ def _core(decision: Decision, words: Words) -> Grid:
     rows = tuple(
         (
             _named(words, v), _count(v.layers), _estimate(words, v.cost, digits=amount_digits(v.cost)),
-            _estimate(words, v.saving, 100, sign=True), *(_short_result(words,
+            _estimate(words, v.saving, 100.0, sign=True), *(_short_result(words,
             v.on(task.name)) for task in decision.tasks),
-            _estimate(words, v.math, 100, sign=True), _names(words, v.accepted), _names(words, v.rejected),
+            _estimate(words, v.math, 100.0, sign=True), _names(words, v.accepted), _names(words, v.rejected),
             _names(words, v.open), _example(v), Cell(words.t("value", "yes" if v.pareto else "no"), (v.pareto,)),
         )
         for v in decision.variants
@@ -111,8 +111,8 @@ def _short_result(words: Words, found: TaskFound | None) -> Cell:
         return Cell(MISSING, (None,) * 4)
     raw = (found.change.value, found.change.low, found.change.high, found.change.n)
     if found.verdict == "base":
-        return Cell(f"{words.cell(found.score, 100)} %", raw)
-    shown = f"{words.cell(found.change, 100, sign=True)} {words.t('verdict', found.verdict)}"
+        return Cell(f"{words.cell(found.score, 100.0)} %", raw)
+    shown = f"{words.cell(found.change, 100.0, sign=True)} {words.t('verdict', found.verdict)}"
     return Cell(shown, raw, found.verdict)
 
 
@@ -147,7 +147,7 @@ def _results(decision: Decision, words: Words) -> Grid:
 
 def _result(words: Words, found: TaskFound) -> tuple[Cell, ...]:
     return (
-        _text(found.task), _estimate(words, found.score, 100), _estimate(words, found.change, 100, sign=True),
+        _text(found.task), _estimate(words, found.score, 100.0), _estimate(words, found.change, 100.0, sign=True),
         Cell(words.t("verdict", found.verdict), (found.verdict,), found.verdict), _count(found.more),
         _count(found.lost),
         _count(found.won), Cell(MISSING if found.p is None else f"{found.p:.3g}", (found.p,)), _names(words,
@@ -192,7 +192,7 @@ def _layers(decision: Decision, words: Words) -> Grid:
 def _math(decision: Decision, words: Words) -> Grid:
     rows = tuple(
         (
-            _named(words, v), _count(v.math.n), _estimate(words, v.math, 100, sign=True),
+            _named(words, v), _count(v.math.n), _estimate(words, v.math, 100.0, sign=True),
             Cell(words.t("verdict", v.math_verdict), (v.math_verdict,), v.math_verdict),
         )
         for v in decision.variants
@@ -206,7 +206,7 @@ def _outputs(decision: Decision, words: Words) -> Grid:
     names = ("version", "task", "repeated", "truncated", "malformed", "length")
     rows = tuple(
         (
-            _named(words, v), _text(out.task), *(_estimate(words, getattr(out, name), 100) for name in names[2:5]),
+            _named(words, v), _text(out.task), *(_estimate(words, getattr(out, name), 100.0) for name in names[2:5]),
             _estimate(words, out.length),
         )
         for v in decision.variants
@@ -258,7 +258,7 @@ def _names(words: Words, names: Sequence[str]) -> Cell:
     return Cell(words.joined(names), ("; ".join(names),))
 
 
-def _count(value: float | None) -> Cell:
+def _count(value: float | int | None) -> Cell:
     return Cell(MISSING if value is None else f"{value:,.0f}", (value,))
 
 

@@ -19,16 +19,31 @@ from depthscope.store.run import Run
 
 WINDOW = 128
 """Tokens read of each prompt."""
+SHORT = 120
+"""Characters below which a prompt is read together with the next."""
 FUTURE = 4
 """Splits of each prompt, before which a layer is left out and after which the output is compared."""
 
 
 def prompts(tasks: Sequence[Task], most: int, seed: int) -> tuple[str, ...]:
-    """Prompts of the tasks with their answers, chosen by hash, the same number of each task as far as there are."""
-    each = [sorted(task.items, key=lambda item, name=task.name: _order(item, name, seed)) for task in tasks]
+    """Prompts of the tasks with their answers, chosen by hash, the same number of each task as far as there are.
+
+    Prompts too short for effects on later tokens are read in a row, with line breaks between them.
+    """
+    each = [_texts(task, seed) for task in tasks]
     longest = max(map(len, each))
-    turns = [items[k] for k in range(longest) for items in each if k < len(items)]
-    return tuple(f"{item.prompt} {item.answers[0]}" for item in turns[:most])
+    turns = [texts[k] for k in range(longest) for texts in each if k < len(texts)]
+    return tuple(turns[:most])
+
+
+def _texts(task: Task, seed: int) -> list[str]:
+    texts = [""]
+    for item in sorted(task.items, key=lambda item: _order(item, task.name, seed)):
+        said = f"{item.prompt} {item.answers[0]}"
+        if len(texts[-1]) >= SHORT:
+            texts.append("")
+        texts[-1] += f"\n{said}" if texts[-1] else said
+    return texts if len(texts) == 1 or len(texts[-1]) >= SHORT else texts[:-1]
 
 
 def diagnosed(model: Model, texts: Sequence[str], out: Path, seed: int, run: str) -> dict[str, Any]:
@@ -57,7 +72,7 @@ def depth_of(found: Run, layers: int, run: str) -> Depth:
     )
     return Depth(
         layers,
-        holding.scaled(layers),
+        holding.scaled(float(layers)),
         everywhere,
         later,
         tuple(_line(found, layer) for layer in range(layers)),

@@ -56,7 +56,7 @@ class Reader:
 
     def whole(self, name: str, default: int | None = None, low: int = 0, high: float = math.inf) -> int:
         """A whole number from low to high."""
-        found = self.number(name, default, low, high)
+        found = self.number(name, None if default is None else float(default), float(low), float(high))
         if found != int(found):
             raise self.wrong(name, found, "give a whole number")
         return int(found)

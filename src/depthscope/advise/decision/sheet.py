@@ -214,7 +214,7 @@ def _step(read: Reader) -> int:
     read.asked.add("stop_after")
     if isinstance(found, str):
         return step_number(found)
-    return read.whole("stop_after", len(STEPS), low=1, high=len(STEPS))
+    return read.whole("stop_after", len(STEPS), low=1, high=float(len(STEPS)))
 
 
 def _place(name: str, folder: Path) -> str:

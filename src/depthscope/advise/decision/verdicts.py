@@ -160,7 +160,7 @@ def routed(
         found = by_name[name].on(task.name) if name in by_name else None
         verdict = found.verdict if found is not None else "not_tested"
         goes = name if name is not None and verdict == "accept" else base
-        reason = {"accept": "accept", "reject": "reject", "undecided": "undecided"}.get(verdict, "none")
+        reason = _unchosen(task.name, variants, base) if name is None else _REASON.get(verdict, "none")
         month = task.volume / 1000
         routes.append(
             Route(
@@ -170,6 +170,17 @@ def routed(
             )
         )  # fmt: skip
     return tuple(routes)
+
+
+_REASON: Mapping[str, str] = {name: name for name in ("accept", "reject", "undecided")}
+
+
+def _unchosen(task: str, variants: Sequence[Variant], base: str) -> str:
+    """Why no variant was put forward: all are rejected, something is open, or there was none."""
+    known = [found.verdict for one in variants if one.name != base and (found := one.on(task)) is not None]
+    if not known:
+        return "none"
+    return "reject" if all(verdict == "reject" for verdict in known) else "undecided"
 
 
 def monthly(routes: Iterable[Route], base: str) -> Estimate:
