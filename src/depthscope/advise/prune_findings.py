@@ -73,9 +73,7 @@ class Outcome:
             f"Loss on text not chosen by: {rise.value:+.4f} nats a token{_ends(rise)}, "
             f"{int(self.reported.sum())} units, {int(self.rises.counts[self.reported].sum(0)[0])} tokens.",
         ]
-        said += [f"Task {c.sentence}." for _, _, c in self.sheets] or [
-            UNVERIFIED
-        ]
+        said += [f"Task {c.sentence}." for _, _, c in self.sheets] or [UNVERIFIED]
         said += [f"Must pass and fails now: {item}." for item in self.broken]
         return [*said, *speeds(self.base, self.short, share)]
 
@@ -153,7 +151,7 @@ def _costs(outcome: Outcome) -> list[Measurement]:
     both = (outcome.base, outcome.short)
     axes = {"model": np.asarray(["intact", "shortened"])}
 
-    def of(name: str, values: Sequence[float], unit: str, note: str = "") -> Measurement:
+    def of(name: str, values: Sequence[float | int], unit: str, note: str = "") -> Measurement:
         return Measurement(name, axes, np.asarray(values, np.float64), unit, note=note)
 
     found = [

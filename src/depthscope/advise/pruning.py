@@ -21,6 +21,7 @@ from depthscope.engine.removal import removal_order
 from depthscope.engine.study import Work
 from depthscope.engine.tally import PerDocument
 from depthscope.errors import BadInput, LawBroken, Refused
+from depthscope.measures.statistics import bootstrap_ratio
 from depthscope.results.result import Findings
 from depthscope.runtime.model import Model
 from depthscope.store.atomic import read_json
@@ -134,12 +135,13 @@ class Pruning:
         by_size: dict[int, list[Candidate]] = {}
         for k in order:
             by_size.setdefault(len(candidates[k].removed), []).append(candidates[k])
-        rise = {candidates[k]: float(loss[k]) for k in order}
         if not self.study.budget:
             return self._best(by_size[self.study.remove])
         if not self.study.tasks:
             limit = math.log1p(self.study.budget / 100)
-            fine = [n for n, each in by_size.items() if rise[each[0]] <= limit]
+            ends = bootstrap_ratio(rises.sums[first], rises.counts[first], seed=self.work.seed)
+            worst = dict(zip(candidates, np.fmax(ends.value, ends.high).tolist(), strict=True))
+            fine = [n for n, each in by_size.items() if worst[each[0]] <= limit]
             return by_size[max(fine, default=min(by_size))][0], {}
         return self._bisected(by_size)
 
