@@ -78,6 +78,7 @@ def removal_order(
     *,
     units: Sequence[str] = (),
     protect: Collection[int] | None = None,
+    also: Collection[int] = (),
     lazy: int = 5,
     beam: int = 3,
     journal: Journal | None = None,
@@ -93,6 +94,7 @@ def removal_order(
         units: the independent unit of each window, for intervals; windows themselves where empty.
         remove: the largest set that is looked for.
         protect: layers never tried; None finds them (first, last, sinks), a collection is taken as it is.
+        also: layers never tried besides those that are found.
         lazy: layers tried in each step after the first, the best of the step before; 0 tries all.
         beam: sets that are kept at each step.
         journal: remembers finished steps. progress: called with ("removal", step, remove).
@@ -103,7 +105,7 @@ def removal_order(
     """
     _check(model, windows, remove, lazy, beam)
     text = _Text(model.precise, [list(map(int, w)) for w in windows], list(units))
-    kept = dict.fromkeys(protect, "asked for") if protect is not None else text.protected(journal)
+    kept = dict.fromkeys(protect, "asked for") if protect is not None else text.protected(journal, also)
     free = [layer for layer in range(model.anatomy.n_layers) if layer not in kept]
     if remove > len(free):
         raise BadInput(
@@ -210,8 +212,8 @@ class _Text:
                 self.kept.append(seen)
             yield seen
 
-    def protected(self, journal: Journal | None) -> dict[int, str]:
-        """First and last layer, and those that make or take away a sink."""
+    def protected(self, journal: Journal | None, also: Collection[int]) -> dict[int, str]:
+        """First and last layer, those that make or take away a sink, and those that are asked for."""
 
         def ratios() -> list[float]:
             return (
@@ -220,7 +222,7 @@ class _Text:
                 .tolist()
             )
 
-        return protected(np.asarray(_remembered(journal, "sinks", {"text": self.digest}, ratios)))
+        return protected(np.asarray(_remembered(journal, "sinks", {"text": self.digest}, ratios)), asked=also)
 
     def losses(self, sets: Sequence[tuple[int, ...]], journal: Journal | None) -> _Losses:
         """The rise of the loss of each set, [unit set]."""

@@ -12,6 +12,7 @@ import numpy as np
 from depthscope.report import early_guesses, erasure, linear_maps, residual
 from depthscope.report.difficulty import harder_deeper
 from depthscope.report.later_tokens import late_layers
+from depthscope.report.pruning import deepest_may_go
 from depthscope.report.sentence import Cell, Verdict
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Result
@@ -189,6 +190,7 @@ RULES: tuple[tuple[str, Callable[[Results], Verdict]], ...] = (
     ("residual_width", residual.late_width),
     ("layer_skip", cheapest_layers),
     ("layer_skip", late_layers),
+    ("pruning_damage", deepest_may_go),
     ("depth_by_difficulty", harder_deeper),
     ("linear_maps", linear_maps.depth_kept),
     ("residual_erasure", erasure.question_needed),
