@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from benchmarks.lenses import lens_step, ridge
 from benchmarks.paired import Ratio, paired
+from benchmarks.removal import removal
 from depthscope.analyses.head_patterns import HeadPatterns
 from depthscope.analyses.logit_lens import WANTED
 from depthscope.analyses.representation_profile import RepresentationProfile
@@ -118,4 +119,11 @@ def _logits(model: Model, final: Tensor, weight: Tensor) -> Tensor:
         return nn.functional.linear(model.head.normalised(final), weight)
 
 
-CASES = {"capture": capture, "decode": decode, "skips": skips, "lens_step": lens_step, "ridge": ridge}
+CASES = {
+    "capture": capture,
+    "decode": decode,
+    "skips": skips,
+    "lens_step": lens_step,
+    "ridge": ridge,
+    "removal": removal,
+}
