@@ -10,7 +10,7 @@ import numpy as np
 from depthscope.plots import CELLS, Spec, finish, present, with_unit
 from depthscope.results.measurement import Table
 from depthscope.results.result import Result
-from depthscope.results.visible import visible
+from depthscope.results.visible import SPACE, visible
 
 SUITS = ("residual_erasure", "integrated_gradients")
 READS = ("effect", "attribution")
@@ -66,7 +66,7 @@ class Kind:
 
 KINDS = {
     "effect": Kind(
-        "state", "effect", with_unit("effect of erasing", "probability"), "sinks keep their column, see part", False
+        "state", "effect", with_unit("effect of erasing", "probability"), "sinks and answer tokens have columns too", False
     ),
     "attribution": Kind(
         "layer", "attribution", with_unit("attribution", "probability"),
@@ -95,8 +95,8 @@ def _cells(table: Table, kind: Kind) -> list[dict[str, Any]]:
 def _row(c: dict[str, np.ndarray], i: int, kind: Kind) -> dict[str, Any]:
     position = int(c["position"][i])
     return {
-        "asked": visible(str(c["asked"][i])), "position": position,
-        "place": f"{position} {visible(str(c['token'][i]))}", "part": str(c["part"][i]),
+        "asked": visible(str(c["asked"][i])).replace(SPACE, " "), "position": position,
+        "place": f"{position}: {visible(str(c['token'][i]))}", "part": str(c["part"][i]),
         kind.depth: int(c[kind.depth][i]), "value": float(c[kind.column][i]),
         "incomplete": bool(c["incomplete"][i]) if "incomplete" in c else False,
     }  # fmt: skip
