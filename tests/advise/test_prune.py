@@ -216,6 +216,7 @@ def test_the_verb_leaves_a_checkpoint_and_says_what_it_cost(
         "128",
         "--window",
         "32",
+        "--no-report",
         "--repeats",
         "1",
         "--dtype",
@@ -227,7 +228,6 @@ def test_the_verb_leaves_a_checkpoint_and_says_what_it_cost(
     said = capsys.readouterr().out
     assert "Removed 1 of 4 layers (25.0 %)" in said
     assert "Nothing was verified by tasks" in said
-    assert (tmp_path / "run" / "report.html").exists()
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "checkpoint").config.num_hidden_layers == 3
     assert called(["prune", "tiny-llama"]) == 2
     assert "either --remove N or --budget P" in capsys.readouterr().err
