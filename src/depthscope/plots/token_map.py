@@ -66,7 +66,7 @@ class Kind:
 
 KINDS = {
     "effect": Kind(
-        "state", "effect", with_unit("effect of erasing", "probability"), "sinks and answer tokens have columns too", False
+        "state", "effect", with_unit("effect of erasing", "probability"), "with sinks and answer tokens", False
     ),
     "attribution": Kind(
         "layer", "attribution", with_unit("attribution", "probability"),
