@@ -14,7 +14,7 @@ from depthscope.advise import decide as module
 from depthscope.advise.cost import Cost, Speed
 from depthscope.advise.decide import decide
 from depthscope.advise.decision import evidence, subjects
-from depthscope.advise.decision.compare import request_seconds
+from depthscope.advise.decision.compare import _both, request_seconds
 from depthscope.advise.decision.diagnosis import prompts
 from depthscope.advise.decision.evidence import Lengths
 from depthscope.advise.decision.ladder import sizes
@@ -183,6 +183,14 @@ def test_seconds_of_a_request_are_reading_and_writing() -> None:
     cost = Cost(4, 1, 0.0, 1, 0.0, 0.0, (replace(speed, batch=1, prefill=1.0), speed), 128, 16, 10, 1, "cpu")
     found = request_seconds(cost, Lengths((10, 30), (4, 6)))  # 20 / 100 + 5 / 10 at the larger batch
     assert found == Estimate(0.7, 20 / 200 + 5 / 20, 20 / 50 + 5 / 5, 10)
+
+
+def test_a_saving_holds_the_drift_of_the_machine() -> None:
+    slow, quick = (
+        Speed(8, 80.0, 8.0, (70.0, 90.0), (7.0, 9.0)),
+        Speed(8, 120.0, 12.0, (110.0, 130.0), (11.0, 13.0)),
+    )
+    assert _both(slow, quick) == Speed(8, 100.0, 10.0, (70.0, 130.0), (7.0, 13.0))
 
 
 def test_rungs_are_whole_layers_each_once() -> None:

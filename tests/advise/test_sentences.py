@@ -139,6 +139,21 @@ def test_keeping_the_base_is_said_only_where_everything_was_rejected() -> None:
     assert headline(alone)[3].key == "confidence.none"
 
 
+def test_where_the_base_only_guesses_other_items_are_asked_for() -> None:
+    made = routed(("undecided",) * 3, (BASE,) * 3)
+    rows = tuple(
+        replace(
+            one, tasks=tuple(replace(t, verdict="undecided", reason="floor", more=None) for t in one.tasks)
+        )
+        for one in made.variants
+    )
+    said = headline(replace(made, variants=rows))
+    assert [one.key for one in said[::4]] == ["decision.floor", "next.other_items"]
+    mixed = (replace(rows[0], tasks=(replace(rows[0].tasks[0], reason="threshold"),)), *rows[1:])
+    said = headline(replace(made, variants=mixed))
+    assert [one.key for one in said[::4]] == ["decision.open_without_number", "next.more_items"]
+
+
 def test_work_that_was_stopped_has_no_decision_and_names_the_next_step() -> None:
     steps = (Step(1, "done"), Step(2, "done"), *(Step(k, "stopped") for k in range(3, 9)))
     lines_ = headline(replace(decision(), routes=(), steps=steps))

@@ -225,7 +225,7 @@ class _Procedure:
         for subject in subjects:
             if self._late():
                 return
-            found = self.bench.measure(subject, loss=subject.kind != "sibling")
+            found = self.bench.measure(subject, loss=subject.kind != "sibling", base=self.base)
             subject.close()
             self.evidence[subject.name] = found
             self.hints[subject.name] = hints(found, base, self.matters, self.sheet.seed)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from depthscope.advise.cost import Cost
+from depthscope.advise.cost import Cost, Speed
 from depthscope.advise.decision.answers import malformed, repeats
 from depthscope.advise.decision.evidence import Evidence, Lengths
 from depthscope.advise.decision.sheet import Prices
@@ -64,7 +64,9 @@ def row(found: Evidence, base: Evidence, matters: Sequence[Matter], prices: Pric
         made,
         tasks=tasks,
         also=tuple(_judged(found, base, m, m.judging, way, seed) for m, way in ways),
-        saving=saving(mixed(task_costs(base, matters, prices), _volumes(matters)), made.cost),
+        saving=saving(
+            mixed(task_costs(_timed_twice(base, found), matters, prices), _volumes(matters)), made.cost
+        ),
         math=math_change,
         math_verdict=math_verdict,
         accepted=tuple(t.task for t in tasks if t.verdict == "accept"),
@@ -73,6 +75,25 @@ def row(found: Evidence, base: Evidence, matters: Sequence[Matter], prices: Pric
         worst=worst(tasks),
         regressions=tuple(r for m in matters for r in _lost(found, base, m)),
         outputs=tuple(one for m in matters if (one := _outputs(found, m)) is not None),
+    )
+
+
+def _timed_twice(base: Evidence, found: Evidence) -> Evidence:
+    """The base with the range of both its timings, before and right after the variant, so that drift is in it."""
+    if found.beside is None:
+        return base
+    pairs = zip(base.cost.speed, found.beside.speed, strict=True)
+    return replace(base, cost=replace(base.cost, speed=tuple(_both(a, b) for a, b in pairs)))
+
+
+def _both(first: Speed, second: Speed) -> Speed:
+    reads, writes = (first.prefill_range, second.prefill_range), (first.decode_range, second.decode_range)
+    return Speed(
+        first.batch,
+        (first.prefill + second.prefill) / 2,
+        (first.decode + second.decode) / 2,
+        (min(r[0] for r in reads), max(r[1] for r in reads)),
+        (min(w[0] for w in writes), max(w[1] for w in writes)),
     )
 
 

@@ -44,7 +44,7 @@ class Evidence:
 
     Args:
         about: layers, hashes, family, chat template. scores: task -> way -> scores. lengths: by task.
-        loss: nats a token on the calibration text.
+        loss: nats a token on the calibration text. beside: the base timed again right after this model.
     """
 
     subject: Subject
@@ -53,6 +53,7 @@ class Evidence:
     lengths: Mapping[str, Lengths]
     cost: Cost
     loss: Estimate
+    beside: Cost | None = None
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,11 @@ class Bench:
     seed: int = 0
     progress: Callable[[str], None] = _unwatched
 
-    def measure(self, subject: Subject, loss: bool = True) -> Evidence:
-        """Everything about one model; what the journal holds is not measured again, and the model not opened for it."""
+    def measure(self, subject: Subject, loss: bool = True, base: Subject | None = None) -> Evidence:
+        """Everything about one model; what the journal holds is not measured again, and the model not opened for it.
+
+        With `base` that one is timed again right after: a machine that got slower in between slows both.
+        """
         scores: dict[str, dict[str, Scores]] = {}
         lengths: dict[str, Lengths] = {}
         about = self._kept("about", subject, {}, _about)
@@ -91,7 +95,12 @@ class Bench:
         self.progress(f"{subject.name}: speed")
         timed = {"repeats": self.repeats, "threads": torch.get_num_threads()}
         cost = Cost.of(self._kept("cost", subject, timed, lambda m: _timed(m, self.repeats).as_dict()))
-        return Evidence(subject, about, scores, lengths, cost, self.loss(subject) if loss else Estimate())
+        beside = None
+        if base is not None:
+            key = {**timed, "beside": subject.stamp}
+            beside = Cost.of(self._kept("cost", base, key, lambda m: _timed(m, self.repeats).as_dict()))
+        lost = self.loss(subject) if loss else Estimate()
+        return Evidence(subject, about, scores, lengths, cost, lost, beside)
 
     def loss(self, subject: Subject) -> Estimate:
         """Mean loss on the calibration text, with an interval over its documents."""

@@ -45,7 +45,9 @@ def _decision(decision: Decision) -> Said:
     if len(decision.variants) < 2:
         return Said.of("decision.nothing_to_compare", base=decision.base)
     if any(route.reason == "undecided" for route in decision.routes):
-        return Said.of("decision.open_without_number", base=decision.base)
+        return Said.of(
+            "decision.floor" if _floor(decision) else "decision.open_without_number", base=decision.base
+        )
     return Said.of("decision.keep", base=decision.base)
 
 
@@ -121,7 +123,17 @@ def _next(decision: Decision) -> Said:
         return Said.of("next.shadow")
     if nearest is not None:
         return Said.of("next.items", task=nearest[1].task, more=nearest[1].more)
+    if any(route.reason == "undecided" for route in decision.routes):
+        return Said.of("next.other_items" if _floor(decision) else "next.more_items")
     return Said.of("next.retrain")
+
+
+def _floor(decision: Decision) -> bool:
+    """Whether everything that is undecided is so because the base itself is near guessing."""
+    undecided = [
+        found.reason for one in decision.variants for found in one.tasks if found.verdict == "undecided"
+    ]
+    return bool(undecided) and set(undecided) == {"floor"}
 
 
 def on_task(variant: Variant, found: TaskFound, line: TaskLine) -> Said:
