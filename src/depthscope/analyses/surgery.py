@@ -18,9 +18,8 @@ repeat_centre is far worse than skip, they are alike but not the same. Single la
 far below the rest: mostly the first ones, the last, and a layer that writes a sink.
 
 What misleads: Loss on running text is forgiving: reasoning and arithmetic fail long before it rises much, and so
-does generation (see surgery_options for questions). A wide middle costs more whatever is done to it, so compare
-plans of equal `kept`. One shuffle is one draw. A layer that costs nothing alone may be needed once another one is
-gone.
+does generation. A wide middle costs more whatever is done to it, so compare plans of equal `kept`. One shuffle is
+one draw. A layer that costs nothing alone may be needed once another one is gone.
 
 Source: Sun et al. 2024, Transformer Layers as Painters (arXiv 2407.09298); Lad et al. 2024, The Remarkable
 Robustness of LLMs (arXiv 2406.19384).
