@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from benchmarks.lenses import lens_step, ridge
 from benchmarks.paired import Ratio, paired
 from benchmarks.removal import removal
+from benchmarks.skip_map import skip_map
 from depthscope.analyses.head_patterns import HeadPatterns
 from depthscope.analyses.logit_lens import WANTED
 from depthscope.analyses.representation_profile import RepresentationProfile
@@ -123,6 +124,7 @@ CASES = {
     "capture": capture,
     "decode": decode,
     "skips": skips,
+    "skip_map": skip_map,
     "lens_step": lens_step,
     "ridge": ridge,
     "removal": removal,

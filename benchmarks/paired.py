@@ -52,7 +52,7 @@ def paired(
     ratios, drifts, base = [], [], []
     pairs = min(ASKED[0], most)
     for _ in range(pairs):
-        a1, b1, b2, a2 = _timed(a), _timed(b), _timed(b), _timed(a)
+        a1, b1, b2, a2 = seconds(a), seconds(b), seconds(b), seconds(a)
         ratios.append((b1 + b2) / (a1 + a2))
         drifts.append(abs(a1 / a2 - 1))
         base.append((a1 + a2) / 2)
@@ -60,7 +60,8 @@ def paired(
     return Ratio(name, middle, low, high, statistics.median(drifts), statistics.median(base), pairs, goal)
 
 
-def _timed(work: Callable[[], object]) -> float:
+def seconds(work: Callable[[], object]) -> float:
+    """Wall-clock time of one call."""
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
