@@ -30,7 +30,7 @@ class Decode:
         top_k: the k most likely ids and their logits. entropy: in nats.
         kl, reverse_kl: KL(final || state) and KL(state || final) in nats.
         jsd: Jensen-Shannon divergence to the final state in nats, and the probability that both share. It needs the
-            finished logsumexp, so a state's logits are kept and looked at twice: about a third more time.
+            finished logsumexp, so a state's logits are kept and looked at twice: about two thirds more time.
         target: log-probability of the target ids (cross-entropy). target_rank, final_rank: competition ranks of the
             target and of the final state's top-1.
         candidates: log-probabilities and ranks of ids given for each position, such as the options of a question.
