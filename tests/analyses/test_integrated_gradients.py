@@ -138,3 +138,22 @@ def test_wrong_parameters_and_encoders_are_refused() -> None:
         IntegratedGradients(layers=(2, 9)).needs(tiny("llama").anatomy)
     with pytest.raises(Refused, match="no answer follows a prompt"):
         IntegratedGradients().needs(tiny("bert").anatomy)
+
+
+@pytest.mark.slow
+def test_a_sink_held_still_makes_thirty_two_steps_complete_where_the_paper_recipe_is_not(
+    tmp_path: Path,
+) -> None:
+    from depthscope.runtime.load import load
+
+    model = load("smollm2-135m", dtype="float32")
+    source, found = asked(tmp_path, ("5 + 7 + 5 + 3 + 1 + 7 =", "28")), {}
+    for mode in ("robust", "paper"):
+        analysis = IntegratedGradients(
+            source, mode=mode, sublayers=("block",), layers=(27,), steps=32, cap=32
+        )
+        found[mode] = look(model, analysis, tmp_path / mode, rising())
+    robust, paper = (found[m]["difference"].at(layer=27, sublayer="block") for m in ("robust", "paper"))
+    assert (robust, paper) == pytest.approx((0.289, 0.522), rel=0.1)
+    assert found["robust"]["gap"].at(layer=27, sublayer="block") < 0.02 * robust
+    assert found["paper"]["gap"].at(layer=27, sublayer="block") > 0.5 * paper
