@@ -19,10 +19,11 @@ from depthscope.report.later_tokens import late_layers
             "30% of the first half's effect on future tokens and 100% of that on all tokens: it serves the token",
         ),
         ((0.4, 0.2), "it matters less for both"),
-        ((1.0, 0.8), "it still builds what later tokens read"),
+        ((1.3, 0.6), "it reaches later tokens less, but does not collapse"),
+        ((1.0, 0.95), "it still builds what later tokens read"),
     ],
 )
-def test_three_pictures_are_told_apart(halves: tuple[float, float], words: str) -> None:
+def test_four_pictures_are_told_apart(halves: tuple[float, float], words: str) -> None:
     said = late_layers({"layer_skip": layer_skip(halves=halves)})
     assert said.decided
     assert words in said.sentence

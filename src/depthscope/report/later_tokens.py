@@ -38,6 +38,8 @@ def late_layers(results: Mapping[str, Result]) -> Verdict:
 def _said(now: Cell, later: Cell) -> str:
     """The sentence, or nothing where an interval holds the threshold."""
     shares = f"{later.value:.0%} of the first half's effect on future tokens and {now.value:.0%} of that on all tokens"
+    if later.low > HALF and later.high < min(1.0, now.low):
+        return f"The second half of the layers has {shares}: it reaches later tokens less, but does not collapse."
     if later.low > HALF:
         return f"The second half of the layers has {shares}: it still builds what later tokens read."
     if later.high < HALF < now.low:
