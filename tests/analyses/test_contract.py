@@ -230,6 +230,11 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
         },
         "intact_loss": ((), "nats"),
     },
+    "surgery_options": {
+        "accuracy": (("kept", "variant", "task"), "probability"),
+        "normalised": (("kept", "variant", "task"), "1"),
+        **dict.fromkeys(("intact_accuracy", "chance"), (("task",), "probability")),
+    },
     "pruning_criteria": {
         **dict.fromkeys(("influence", "future_shift", "sink_write", "protected"), (("layer",), "1")),
         **dict.fromkeys(("loss_increase", "taylor"), (("layer",), "nats")),
@@ -331,6 +336,7 @@ REFUSALS["bert", "fact_depth"] = (
 REFUSALS["bert", "pos_depth"] = "it is no causal language model: there is no next word"
 for asking in ("residual_erasure", "integrated_gradients"):
     REFUSALS["bert", asking] = "it is no causal language model, so no answer follows a prompt"
+REFUSALS["bert", "surgery_options"] = "it is no causal language model, so no option follows a prompt"
 NO_NEXT_TOKEN = "it is no causal language model: there is no next token whose loss could rise"
 for name in ("surgery", "pruning_criteria", "pruning_damage"):
     REFUSALS["bert", name] = NO_NEXT_TOKEN
@@ -339,6 +345,7 @@ PARAMETERS = {
     "surgery": {"tokens": 64, "sublayer_tokens": 64, "kept": (1,)},
     "pruning_criteria": {"tokens": 64, "future_tokens": 64, "gradient_tokens": 64, "future": 1},
     "pruning_damage": {"sizes": (1,), "tokens": 32},
+    "surgery_options": {"items": 2, "shots": 0, "kept": (1,)},
     "layer_skip": {"tokens": 64, "sublayer_tokens": 64, "local": True},
     "logit_lens": {"positions": 64},
     "lens_quality": {"positions": 64},
@@ -374,7 +381,7 @@ BY_DATA = {
     ("early_exit", "threshold"),
     *(
         (asked, name)
-        for asked in ("surgery", "pruning_criteria", "pruning_damage")
+        for asked in ("surgery", "surgery_options", "pruning_criteria", "pruning_damage")
         for name in MEASUREMENTS[asked]
     ),
     *(
