@@ -18,7 +18,7 @@ import torch
 from filelock import FileLock, Timeout
 
 import depthscope
-from depthscope.advise.decision.compare import Matter, base_row, hints, row, task_costs
+from depthscope.advise.decision.compare import Matter, base_row, drifted, hints, row, task_costs
 from depthscope.advise.decision.diagnosis import diagnosed, prompts
 from depthscope.advise.decision.evidence import Bench, Evidence
 from depthscope.advise.decision.ladder import rungs, sizes
@@ -272,7 +272,11 @@ class _Procedure:
             m.line.name: chosen(m.line, {n: self.hints[n][m.line.name] for n in order}, order)
             for m in self.matters
         }
-        costs = {n: task_costs(e, self.matters, self.sheet.prices) for n, e in self.evidence.items()}
+        timed = {
+            **self.evidence,
+            self.base.name: drifted(self.evidence[self.base.name], self.evidence.values()),
+        }
+        costs = {n: task_costs(e, self.matters, self.sheet.prices) for n, e in timed.items()}
         routes = routed(made.tasks, self.rows, choice, costs, self.base.name)
         moved = [route.variant for route in routes if route.variant != self.base.name]
         most = max(moved, key=moved.count, default=self.base.name)

@@ -53,22 +53,20 @@ def chart_spec(decision: Decision, words: Words, width: int) -> dict[str, Any] |
         "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
         "encoding": {"x": x, "y": y, "color": colour},
     }
-    labels = {
-        "transform": [{"filter": "datum.pareto"}],
-        "mark": {
-            "type": "text",
-            "align": "left",
-            "dx": 8,
-            "dy": -8,
-            "color": "currentColor",
-            "limit": width // 3,
-        },
-        "encoding": {"x": x, "y": y, "text": {"field": "label"}},
-    }
+    middle = (min(p["cost"] for p in points) + max(p["cost"] for p in points)) / 2
+    text = {"type": "text", "dy": -8, "color": "currentColor", "limit": width // 3}
+    labels = [
+        {
+            "transform": [{"filter": f"datum.pareto && datum.cost {side} {middle}"}],
+            "mark": text | mark,
+            "encoding": {"x": x, "y": y, "text": {"field": "label"}},
+        }
+        for side, mark in (("<=", {"align": "left", "dx": 8}), (">", {"align": "right", "dx": -8}))
+    ]
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "width": width - 70, "height": 300, "background": None, "data": {"values": points},
-        "layer": [line, *bars, dots, labels], "config": _config(),
+        "layer": [line, *bars, dots, *labels], "config": _config(),
     }  # fmt: skip
 
 

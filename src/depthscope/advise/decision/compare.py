@@ -86,6 +86,13 @@ def _timed_twice(base: Evidence, found: Evidence) -> Evidence:
     return replace(base, cost=replace(base.cost, speed=tuple(_both(a, b) for a, b in pairs)))
 
 
+def drifted(base: Evidence, others: Iterable[Evidence]) -> Evidence:
+    """The base with the range of all its timings, for what is said of several variants together."""
+    for other in others:
+        base = _timed_twice(base, other)
+    return base
+
+
 def _both(first: Speed, second: Speed) -> Speed:
     reads, writes = (first.prefill_range, second.prefill_range), (first.decode_range, second.decode_range)
     return Speed(
