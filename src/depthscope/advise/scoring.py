@@ -6,6 +6,7 @@ left where the family allows it. What it wrote is kept beside the judgement.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -181,7 +182,9 @@ def continuations(
     longest = max(map(len, prompts))
     ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts], device=model.device)
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=model.device)
-    padded = {"attention_mask": mask} if not bool(mask.all()) else {}
+    # said even where nothing is padded: generation would otherwise guess, and take a pad token of a prompt for padding
+    knows = "attention_mask" in inspect.signature(model.net.forward).parameters
+    padded = {"attention_mask": mask} if knows else {}
     ending = transformers.StoppingCriteriaList([_Stop(model, stop, longest)] if stop else [])
     settings: Any = transformers.GenerationConfig(
         do_sample=False, num_beams=1, max_new_tokens=length, pad_token_id=pad, eos_token_id=_ends(model) or None,
