@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.testing import assert_close
 
-from depthscope.measures.pruning import angular_distance, influence, salience, sink_writes
+from depthscope.measures.pruning import angular_distance, influence, sink_writes
 
 EAST, NORTH, WEST = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 2.0]), torch.tensor([-3.0, 0.0])
 
@@ -32,11 +32,6 @@ def test_without_a_vector_there_is_no_direction() -> None:
     nothing = torch.zeros(2)
     assert_close(influence(nothing, EAST), torch.tensor(1.0))
     assert_close(angular_distance(nothing, EAST), torch.tensor(0.5))
-
-
-def test_salience_takes_the_absolute_value_of_each_weight() -> None:
-    weight, gradient = torch.tensor([[1.0, -2.0]]), torch.tensor([[3.0, 3.0]])
-    assert_close(salience(weight, gradient), torch.tensor(9.0))  # not |3 - 6|
 
 
 def test_writes_at_sinks_are_measured_in_medians_of_the_stream_behind() -> None:

@@ -1,7 +1,7 @@
 """Scores of layers by which they are removed: how little a layer turns the stream, and what it writes at sinks.
 
 Sources: Men et al. 2024 (arXiv 2403.03853, block influence); Gromov et al. 2024 (arXiv 2403.17887, angular distance);
-He et al. 2024 (arXiv 2406.15786, sublayers); Kim et al. 2024 (arXiv 2402.02834, Taylor terms).
+He et al. 2024 (arXiv 2406.15786, sublayers).
 """
 
 import math
@@ -35,11 +35,6 @@ def angular_distance(
     return angle / math.pi
 
 
-def salience(weight: Float[Tensor, "*shape"], gradient: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
-    """Sum over weights of |w * dL/dw|: what each weight set to 0 alone does to the loss, to first order. Nats, >= 0."""
-    return (at_least_float32(weight) * at_least_float32(gradient)).abs().sum()
-
-
 def sink_writes(
     writes: Float[Tensor, "layer row token"],
     norms: Float[Tensor, "layer row token"],
@@ -69,6 +64,5 @@ _TURNS = ("non_negative", "symmetric", "scale_free", "rotation_free", "permutati
 LAWS = (
     Law(influence, (*_TURNS, "zero_on_equal")),
     Law(angular_distance, (*_TURNS, "zero_on_equal", "bounded_by_one")),
-    Law(salience, ("non_negative", "symmetric", "permutation_free")),
     Law(sink_writes, ("non_negative", "scale_free")),
 )

@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from depthscope.measures.pruning import salience
 from depthscope.runtime.model import Model
 from depthscope.runtime.replay import call_block
 from depthscope.runtime.run import Seen
@@ -44,7 +43,7 @@ def block_saliences(seen: Seen) -> Float[Tensor, " layer"]:
             slopes = torch.autograd.grad(out, [start, *weights], gradient, allow_unused=True)
             gradient = slopes[0]
         pairs = [(w.detach(), g) for w, g in zip(weights, slopes[1:], strict=True) if g is not None]  # pyright: ignore[reportUnnecessaryComparison]
-        found[layer.index] = sum(float(salience(w, g)) for w, g in pairs)
+        found[layer.index] = sum(float((w * g).abs().double().sum()) for w, g in pairs)
     return found
 
 
