@@ -66,7 +66,8 @@ def chosen(analyses: Iterable[str | Analysis] | None, model: Model) -> Chosen:
         raise BadInput(f"no analysis to run; refused: {refused}")
     for name, analysis in named.items():
         words(name, analysis)
-    return Chosen({**implied, **named}, refused, frozenset(implied) - frozenset(named))
+    before = {name: analysis for name, analysis in implied.items() if name not in named}
+    return Chosen({**before, **named}, refused, frozenset(before))
 
 
 def _before(analysis: Analysis, model: Model) -> dict[str, Analysis]:
