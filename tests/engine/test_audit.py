@@ -166,14 +166,14 @@ def test_another_sweep_may_join_a_run_that_was_stopped_in_its_sweeps(
 
     def stopped(*what: Any, **how: Any) -> Any:
         passes[0] += 1
-        if passes[0] == 4:
+        if passes[0] == 3:
             raise KeyboardInterrupt
         return real_run(*what, **how)
 
     monkeypatch.setattr(execute, "run", stopped)
     with pytest.raises(KeyboardInterrupt):
         audit(llama, ["layer_skip"], out=tmp_path, **HOW)
-    assert {p.name for p in (tmp_path / "parts").rglob("*.npz")} > {"sweep0-00000.npz", "sweep1-00000.npz"}
+    assert {p.name for p in (tmp_path / "parts").rglob("*.npz")} >= {"sweep0-00000.npz", "sweep1-00000.npz"}
     monkeypatch.undo()
     run = audit(llama, ["layer_skip", MixerSkip()], out=tmp_path, **HOW)
     assert_numbers(run["layer_skip"], everything["layer_skip"])

@@ -13,6 +13,7 @@ import pytest
 import torch
 from toys import HOW
 
+from depthscope.analyses.logit_lens import LogitLens
 from depthscope.engine import execute
 from depthscope.engine.audit import audit
 from depthscope.engine.choice import FIRST
@@ -81,7 +82,8 @@ def test_a_nan_token_is_counted_and_reported_and_every_number_is_finite(
         )
         for name, found in result.findings.measurements.items():
             there = np.isfinite(found.value)
-            assert there.all() or name == "effect_on_later", f"{result.analysis}/{name}"
+            natural = found.missing and "no finite item" not in found.missing
+            assert there.all() or natural, f"{result.analysis}/{name}"
             for bound in (found.low, found.high):
                 assert bound is None or np.isfinite(bound[there]).all()
 
@@ -90,8 +92,10 @@ def test_a_nan_token_is_averaged_into_nothing(
     poisoned: Model, texts: list[str], files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """The strange document comes last: without it all others keep their windows, and so every number and count."""
-    with_it = audit(poisoned, CAPTURES, out=tmp_path / "with", text=with_strange(texts), **HOW_NAN)
-    without = audit(poisoned, CAPTURES, out=tmp_path / "without", text=one_window_each(texts), **HOW_NAN)
+    # every position is decoded by every part of the lens, so that the strange window changes no sample
+    asked = [LogitLens(jsd_positions=2048) if name == "logit_lens" else name for name in CAPTURES]
+    with_it = audit(poisoned, asked, out=tmp_path / "with", text=with_strange(texts), **HOW_NAN)
+    without = audit(poisoned, asked, out=tmp_path / "without", text=one_window_each(texts), **HOW_NAN)
     assert with_it.manifest["data"]["windows"] == without.manifest["data"]["windows"] + 1
     for name in CAPTURES:
         left, right = values(with_it[name]), values(without[name])
@@ -151,8 +155,8 @@ def test_a_batch_that_does_not_fit_is_halved_and_marked_and_the_numbers_stay(
     halved = audit(llama64, out=tmp_path, **how)
     assert max(refused) > 4, "some batches were halved twice"
     assert exact.manifest["non_finite"]["halved_batches"] == 0
-    # the capture of eight windows, and the sweep of eight short ones; the long sweep takes two windows at a time anyway
-    assert halved.manifest["non_finite"]["halved_batches"] == 2
+    # the capture of eight windows, the sweep of eight short ones, and the longer one's first six
+    assert halved.manifest["non_finite"]["halved_batches"] == 3
     for name in FIRST:
         left, right = values(halved[name]), values(exact[name])
         for key in left.keys() - {"noise_floor"}:  # the floor is the size of rounding itself

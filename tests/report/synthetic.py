@@ -667,7 +667,16 @@ def corpus_statistics(writer: int | None = 1) -> Result:
 
 def surgery() -> Result:
     cost = np.outer([1.0, 2.5, 4.0], [0.7, 0.7, 0.6, 5.0, 0.2, 0.3, 0.5, 0.6])
-    plans = ("skip", "reverse", "shuffle", "repeat_centre", "loop", "loop_parallel", "parallel_mean", "parallel_sum")
+    plans = (
+        "skip",
+        "reverse",
+        "shuffle",
+        "repeat_centre",
+        "loop",
+        "loop_parallel",
+        "parallel_mean",
+        "parallel_sum",
+    )
     single = np.repeat((0.9 - 0.8 * (LAYERS == 0))[:, None], 4, 1)
     axes = {"kept": (9, 7, 5), "variant": plans}
     by = {"layer": LAYERS, "variant": ("drop", "swap", "attention", "mlp")}

@@ -183,5 +183,5 @@ def test_no_rule_decides_without_an_interval():
 def test_a_missing_measurement_is_not_decided_and_a_missing_analysis_is_left_out():
     empty = replace(settle_depth(), findings=Findings({}))
     said = verdict.verdicts({"settle_depth": empty, "layer_skip": layer_skip()})
-    assert [v.decided for v in said] == [False, False, True]
+    assert [v.decided for v in said] == [False, False, True, True]
     assert "stable_histogram" in said[0].because

@@ -377,7 +377,12 @@ def test_replays_with_edits_leave_no_trace_in_the_recorded_pass(name: str) -> No
     before = {site: value.clone() for site, value in clean.tensors.items()}
     n_layers = model.anatomy.n_layers
     replay(clean, 0, edit=[edits.skip(1), edits.scale("L0.resid_post", 3.0)])
-    replay(clean, 0, order=[1, 0, Parallel((2, 1)), *range(2, n_layers)], edit=[edits.scale("L2.resid_post", 0.5)])
+    replay(
+        clean,
+        0,
+        order=[1, 0, Parallel((2, 1)), *range(2, n_layers)],
+        edit=[edits.scale("L2.resid_post", 0.5)],
+    )
     again = replay(clean, 0, read=["L*.resid_post"])
     for site, value in before.items():
         torch.testing.assert_close(clean[site], value, rtol=0, atol=0)

@@ -38,7 +38,7 @@ def harder_deeper(results: Results) -> Verdict:
         0.0: f"Harder {whose} use no more depth: the change over all levels stays within the margin.",
         -1.0: f"Harder {whose} have their effects at smaller depth, by {-slope.value:.2g} layers per level.",
     }
-    if judged not in WORDS:
+    if judged not in WORDS or not np.isfinite([slope.low, slope.high]).all():
         return Verdict(
             topic,
             f"Not decided for {whose}: neither a trend nor its absence is shown.",
