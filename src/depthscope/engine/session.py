@@ -245,7 +245,8 @@ def _sample(union: Needs, shards: Sequence[Shard]) -> dict[str, int]:
         found["attention_every_query"] = union.every_query
     for need in sorted(union.sweeps):
         swept = [s for s in shards if s.sweep == need]
-        what = {(): "replayed", ("block",): "skip_layer"}.get(need.sublayers, "skip_sublayer")
+        named: dict[tuple[str, ...], str] = {(): "replayed", ("block",): "skip_layer"}
+        what = named.get(need.sublayers, "skip_sublayer")
         found[f"{what}_tokens"] = sum(s.tokens for s in swept)
         found[f"{what}_windows"] = sum(len(s.windows) for s in swept)
     return found
