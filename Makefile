@@ -69,7 +69,7 @@ demo: .venv/.demo-model
 	@echo "report: $(CURDIR)/runs/demo/report.html"
 
 test: .venv/.test-model
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow" $(PYTEST_ARGS)
 
 slow: .venv/.slow-models
 	$(BIN)/pytest -m slow $(PYTEST_ARGS)

@@ -19,8 +19,6 @@ from depthscope.runtime.laws import LAWS
 from depthscope.runtime.verify import MEDIAN, TOLERANCE
 from depthscope.store.run import Run
 
-pytestmark = pytest.mark.xdist_group("docs pages")  # one worker makes what all of its tests read
-
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 NAV = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")

@@ -30,8 +30,6 @@ from depthscope.runtime.model import Model
 from depthscope.runtime.tiny import tiny
 from depthscope.store.run import Run
 
-pytestmark = pytest.mark.xdist_group("formulas")  # one worker makes what all of its tests read
-
 KINDS = ("llama", "gpt2", "gemma2")
 TEXTS = [
     f"{name}: {'the tide came in and took number ' * (1 + k % 3)}{k * k} of the {k + 3} boats away."

@@ -17,8 +17,6 @@ from synthetic import HOSTILE, TEXTS, L, results, write_run
 from depthscope.cli import app, main
 from depthscope.registry import ANALYSES, FAMILIES, PLOTS
 
-pytestmark = pytest.mark.xdist_group("reading")  # one worker makes what all of its tests read
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> str:

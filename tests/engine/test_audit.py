@@ -31,8 +31,6 @@ from depthscope.store import atomic
 from depthscope.store.run import Run, open_run
 from depthscope.store.tables import read_measurement
 
-pytestmark = pytest.mark.xdist_group("audit")  # one worker makes what all of its tests read
-
 Files = Callable[[Path], dict[str, bytes]]
 
 

@@ -16,8 +16,6 @@ import pytest
 
 from depthscope.store.run import open_run
 
-pytestmark = pytest.mark.xdist_group("killed")  # one worker makes what all of its tests read
-
 Files = Callable[[Path], dict[str, bytes]]
 Order = Callable[..., dict[str, Any]]
 KILLED = -9

@@ -21,8 +21,6 @@ from depthscope.report.strips import strips_of, visible
 from depthscope.report.tables import MISSING, number, tables_of
 from depthscope.results.measurement import Measurement
 
-pytestmark = pytest.mark.xdist_group("page")  # one worker makes what all of its tests read
-
 
 class Page(HTMLParser):
     """What a browser would make of the page: tags with attributes, text, and the content of scripts."""
