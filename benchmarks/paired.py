@@ -19,14 +19,14 @@ class Ratio:
 
     Args:
         ratio: median over pairs of (b1 + b2) / (a1 + a2). low, high: the middle half of the pairs.
-        noise: middle half of |a1 / a2 - 1|: what A differs from itself by. seconds: median of A.
+        noise: middle half of |a1 / a2 - 1|: what A differs from itself by; None where A ran once. seconds: median of A.
     """
 
     name: str
     ratio: float
     low: float
     high: float
-    noise: float
+    noise: float | None
     seconds: float
     pairs: int
     goal: str = ""
@@ -34,11 +34,14 @@ class Ratio:
     @property
     def quiet(self) -> bool:
         """True where A differed from itself by at most 5 % in the median pair."""
-        return self.noise <= QUIET
+        return self.noise is not None and self.noise <= QUIET
 
     def line(self) -> str:
         """One printed row."""
-        words = "" if self.quiet else f"  TOO NOISY: A differs from itself by {self.noise:.0%}"
+        noisy = (
+            "ONE RUN OF A" if self.noise is None else f"TOO NOISY: A differs from itself by {self.noise:.0%}"
+        )
+        words = "" if self.quiet else f"  {noisy}"
         goal = f"  goal {self.goal}" if self.goal else ""
         spread = f"[{self.low:.3f}, {self.high:.3f}]"
         return f"{self.name:58s} {self.ratio:6.3f}  {spread}  A {self.seconds:.2f} s{goal}{words}"

@@ -74,7 +74,7 @@ def _timed(loop: Callable[[], None], staircase: Callable[[], None]) -> Ratio:
     """One or two runs of each, in turn and without a warm-up: the loop takes hundreds of forward passes."""
     pairs = [(seconds(loop), seconds(staircase)) for _ in range(min(ASKED[0], 2))]
     ratios, base = [b / a for a, b in pairs], [a for a, _ in pairs]
-    noise = max(base) / min(base) - 1 if len(base) > 1 else float("nan")
+    noise = max(base) / min(base) - 1 if len(base) > 1 else None
     name = "skip map, all tokens and 4 futures / naive loop"
     middle = sum(ratios) / len(ratios)
     return Ratio(name, middle, min(ratios), max(ratios), noise, sum(base) / len(base), len(pairs), "<= 0.333")
