@@ -62,7 +62,7 @@ class LayerSkip:
     sublayer_tokens: int = 256
     documents: int = 8
     protect: str = "sinks"
-    future: int = 4
+    future: int = 2
     reach: int = 64
     local: bool = False
     sample: int = 1024
