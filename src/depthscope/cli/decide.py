@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from depthscope.cli import run as run_verb
+from depthscope.cli import options
+from depthscope.cli.output import command_line, hush, say, say_json
 
 
 def command(
@@ -18,16 +19,15 @@ def command(
     stop_after: Annotated[
         str, typer.Option(help="Last step, 1 to 8 or its name; default: what the sheet says.")
     ] = "",
-    data: run_verb.Data = "",
-    as_json: run_verb.Json = False,
+    data: options.Data = "",
+    as_json: options.Json = False,
 ) -> None:
     """Walk the steps of a task sheet and write what is decided as HTML, Markdown, JSON and CSV."""
-    from depthscope.cli.output import say_json
     from depthscope.report.words import phrases
 
     phrases(lang)  # a language that is not there is refused before anything is measured
-    run_verb.use_data(data)
-    from depthscope.advise.decide import decide, quiet
+    options.use_data(data)
+    from depthscope.advise.decide import decide
     from depthscope.advise.decision.sheet import load_sheet, step_number
     from depthscope.report.decision import write_decision
     from depthscope.report.words import Words
@@ -36,7 +36,7 @@ def command(
     if stop_after:
         sheet = replace(sheet, stop_after=step_number(stop_after))
     folder = out or Path("decisions") / config.stem
-    found = decide(sheet, folder, command=run_verb._command(), progress=quiet if as_json else _said)  # pyright: ignore[reportPrivateUsage]
+    found = decide(sheet, folder, command=command_line(), progress=hush if as_json else say)
     paths = {name: str(path) for name, path in write_decision(found, folder, lang).items()}
     words = Words(found, lang)
     lines = [words.say(one) for one in found.headline]
@@ -46,7 +46,3 @@ def command(
     for line in lines:
         typer.echo(line, err=True)
     typer.echo(paths["html"])
-
-
-def _said(text: str) -> None:
-    typer.echo(text, err=True)

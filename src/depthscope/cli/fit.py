@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from depthscope.cli import run as run_verb
+from depthscope.cli import options
+from depthscope.cli.output import command_line, say_json, say_table
+from depthscope.cli.progress import bar
 from depthscope.errors import BadInput, UnknownName
 
 if TYPE_CHECKING:
@@ -64,15 +66,15 @@ Last = Annotated[bool, typer.Option("--last", help="Keep the last step, not each
 
 def command(
     kind: Kind,
-    model: run_verb.Model,
-    text: run_verb.TextOption = "",
+    model: options.Model,
+    text: options.TextOption = "",
     tokens: Tokens = None,
     out: Out = None,
-    window: run_verb.Window = 256,
-    field: run_verb.Field = "text",
-    max_length: run_verb.MaxLength = None,
-    bos: run_verb.Bos = "auto",
-    chat: run_verb.Chat = False,
+    window: options.Window = 256,
+    field: options.Field = "text",
+    max_length: options.MaxLength = None,
+    bos: options.Bos = "auto",
+    chat: options.Chat = False,
     ridge: Ridge = "",
     preset: Preset = None,
     steps: Steps = None,
@@ -92,13 +94,13 @@ def command(
     last: Last = False,
     held_out: HeldOut = 0.1,
     evaluate: Evaluate = 512,
-    seed: run_verb.Seed = 0,
-    dtype: run_verb.Dtype = "auto",
-    device: run_verb.Device = None,
-    revision: run_verb.Revision = None,
-    attn: run_verb.Attention = None,
-    trust_remote_code: run_verb.Remote = False,
-    as_json: run_verb.Json = False,
+    seed: options.Seed = 0,
+    dtype: options.Dtype = "auto",
+    device: options.Device = None,
+    revision: options.Revision = None,
+    attn: options.Attention = None,
+    trust_remote_code: options.Remote = False,
+    as_json: options.Json = False,
 ) -> None:
     """Fit a lens on a text and judge it on held-out documents; the same command resumes one that was stopped."""
     flags = locals()
@@ -117,16 +119,10 @@ def command(
         table = out or Path("lenses") / f"{Path(model).name}-frequency.npz"
         counted(model, text, field, tokens, table, revision, as_json)
         return
-    from depthscope.engine.reading import Reading
-    from depthscope.runtime.load import load
-
-    reading = Reading(text or None, field, tokens or DEFAULT, window, bos, max_length, chat)  # pyright: ignore[reportArgumentType]
+    reading = options.reading(text, field, tokens or DEFAULT, window, bos, max_length, chat)
     judging = {"held_out": held_out, "evaluate": evaluate, "seed": seed}
     study = _study(kind, reading, ridge, given, judging)
-    found = load(
-        model, revision=revision, dtype=None if dtype == "auto" else dtype, device=device, attn_implementation=attn,
-        trust_remote_code=trust_remote_code,
-    )  # fmt: skip
+    found = options.loaded(model, dtype, device, revision, attn, trust_remote_code)
     folder = out or Path("lenses") / f"{Path(model).name}-{kind.removesuffix('-lens')}"
     _fitted(study, found, folder, as_json)
 
@@ -136,7 +132,7 @@ def _study(kind: str, reading: Reading, ridge: str, given: dict[str, Any], judgi
     from depthscope.fits.tuned_lens import TunedLens
 
     if kind == "ridge-lens":
-        return RidgeLens(reading, ridge=_numbers(ridge) or GRID, **judging)
+        return RidgeLens(reading, ridge=options.numbers("--ridge", ridge) or GRID, **judging)
     words = str(given.pop("reduced_tokens", ""))
     if words:
         given["tokens"] = tuple(word for word in words.split(",") if word)
@@ -145,21 +141,11 @@ def _study(kind: str, reading: Reading, ridge: str, given: dict[str, Any], judgi
     return TunedLens(reading, **{"init": "ridge", **given}, **judging)
 
 
-def _numbers(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(piece) for piece in text.split(",") if piece.strip())
-    except ValueError as error:
-        raise BadInput(
-            f"--ridge {text!r} holds something that is no number; write it as 0.001,0.01"
-        ) from error
-
-
 def _fitted(study: Any, model: Any, folder: Path, as_json: bool) -> None:  # noqa: ANN401
-    from depthscope.cli.output import say_json
     from depthscope.fits.study import fit
 
     begun = time.perf_counter()
-    lens = fit(study, model, folder, watch=_watch(as_json), command=run_verb._command())  # pyright: ignore[reportPrivateUsage]
+    lens = fit(study, model, folder, watch=_watch(as_json), command=command_line())
     seconds = time.perf_counter() - begun
     if as_json:
         card = {"identity": lens.identity, "quality": lens.about["quality"], "fit": lens.about["fit"]}
@@ -173,8 +159,7 @@ def _fitted(study: Any, model: Any, folder: Path, as_json: bool) -> None:  # noq
 def _watch(as_json: bool) -> Watch:
     from depthscope.fits.watch import SILENT, Watch
 
-    progress = None if as_json else run_verb._progress()  # pyright: ignore[reportPrivateUsage]
-    return Watch(progress or SILENT.progress, SILENT.losses if as_json else _losses)
+    return SILENT if as_json else Watch(bar(), _losses)
 
 
 def _losses(step: int, losses: Sequence[float]) -> None:
@@ -184,8 +169,6 @@ def _losses(step: int, losses: Sequence[float]) -> None:
 
 
 def _say(lens: Lens) -> None:
-    from depthscope.cli.output import say_table
-
     kl, agreement = (lens.about["quality"][name] for name in ("kl_to_final", "top1_agreement"))
     rows = [
         (

@@ -8,7 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from depthscope.cli import run as run_verb
+from depthscope.cli import options
+from depthscope.cli.output import command_line, say_json, say_table
+from depthscope.cli.progress import bar
+from depthscope.engine.progress import silent
 from depthscope.errors import BadInput
 
 GIB = 2**30
@@ -30,7 +33,7 @@ Memory = Annotated[
 
 
 def command(
-    model: run_verb.Model,
+    model: options.Model,
     other: Other = "",
     control: Control = "",
     differences: Differences = False,
@@ -41,70 +44,51 @@ def command(
     ridge: Ridge = "",
     held_out: HeldOut = 0.15,
     memory: Memory = 1.0,
-    text: run_verb.TextOption = "",
-    tokens: run_verb.Tokens = 8192,
+    text: options.TextOption = "",
+    tokens: options.Tokens = 8192,
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/MODEL-map.")] = None,
-    window: run_verb.Window = 256,
-    field: run_verb.Field = "text",
-    max_length: run_verb.MaxLength = None,
-    bos: run_verb.Bos = "auto",
-    chat: run_verb.Chat = False,
-    seed: run_verb.Seed = 0,
-    dtype: run_verb.Dtype = "auto",
-    device: run_verb.Device = None,
-    revision: run_verb.Revision = None,
-    attn: run_verb.Attention = None,
-    trust_remote_code: run_verb.Remote = False,
+    window: options.Window = 256,
+    field: options.Field = "text",
+    max_length: options.MaxLength = None,
+    bos: options.Bos = "auto",
+    chat: options.Chat = False,
+    seed: options.Seed = 0,
+    dtype: options.Dtype = "auto",
+    device: options.Device = None,
+    revision: options.Revision = None,
+    attn: options.Attention = None,
+    trust_remote_code: options.Remote = False,
     force: Annotated[bool, typer.Option(help="Go on although a law is broken.")] = False,
-    as_json: run_verb.Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Predict every state of one model linearly from every state of another; the same command resumes a stopped run."""
     if other and control:
         raise BadInput(f"OTHER={other} and --control {control} both say what is predicted; give one of them")
-    from depthscope.engine.reading import Reading
     from depthscope.engine.study import conduct
     from depthscope.fits.linear_maps import GRID, LinearMaps
-    from depthscope.runtime.load import load
 
     how: dict[str, Any] = {
-        "dtype": None if dtype == "auto" else dtype, "device": device, "attn_implementation": attn,
-        "trust_remote_code": trust_remote_code,
+        "dtype": dtype, "device": device, "attn": attn, "trust_remote_code": trust_remote_code,
     }  # fmt: skip
     begun = time.perf_counter()
     asked: dict[str, Any] = {
-        "other": control or "itself", "sources": _whole("--sources", sources), "targets": _whole("--targets", targets),
-        "differences": differences, "rows": rows, "width": width, "ridge": _parts("--ridge", ridge, float) or GRID,
+        "other": control or "itself", "sources": options.numbers("--sources", sources, int),
+        "targets": options.numbers("--targets", targets, int),
+        "differences": differences, "rows": rows, "width": width, "ridge": options.numbers("--ridge", ridge) or GRID,
         "held_out": held_out, "memory": int(memory * GIB),
     }  # fmt: skip
     if not other:
         LinearMaps(**asked)
-    found = load(model, revision=revision, **how)
-    study = LinearMaps(**asked, target=load(other, **how) if other else None)
-    reading = Reading(text or None, field, tokens, window, bos, max_length, chat)  # pyright: ignore[reportArgumentType]
+    found = options.loaded(model, revision=revision, **how)
+    study = LinearMaps(**asked, target=options.loaded(other, **how) if other else None)
+    reading = options.reading(text, field, tokens, window, bos, max_length, chat)
     folder = out or Path("runs") / f"{Path(model).name}-map"
-    said: dict[str, Any] = {"seed": seed, "force": force, "command": run_verb._command()}  # pyright: ignore[reportPrivateUsage]
-    run = conduct("linear_maps", study, found, reading, folder, **said, **({} if as_json else _watched()))
+    said: dict[str, Any] = {"seed": seed, "force": force, "command": command_line()}
+    run = conduct("linear_maps", study, found, reading, folder, progress=silent if as_json else bar(), **said)
     _said(run, folder, time.perf_counter() - begun, as_json)
 
 
-def _whole(flag: str, text: str) -> tuple[int, ...]:
-    return _parts(flag, text, int)
-
-
-def _parts(flag: str, text: str, kind: Any) -> tuple[Any, ...]:  # noqa: ANN401
-    try:
-        return tuple(kind(piece) for piece in text.split(",") if piece.strip())
-    except ValueError as error:
-        raise BadInput(f"{flag} {text!r} holds something that is no number; write it as 1,2,3") from error
-
-
-def _watched() -> dict[str, Any]:
-    bar = run_verb._progress()  # pyright: ignore[reportPrivateUsage]
-    return {} if bar is None else {"progress": bar}
-
-
 def _said(run: Any, folder: Path, seconds: float, as_json: bool) -> None:  # noqa: ANN401
-    from depthscope.cli.output import say_json, say_table
     from depthscope.fits.map_diagonal import DIAGONAL
 
     result = run["linear_maps"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,21 @@ from typing import Any
 import typer
 
 from depthscope.errors import BadInput
+
+
+def command_line() -> str:
+    """The command that is running, as it can be typed again."""
+    return shlex.join(["depthscope", *sys.argv[1:]])
+
+
+def say(line: str) -> None:
+    """A line for the reader on standard error, where results on standard output do not meet it."""
+    typer.echo(line, err=True)
+
+
+def hush(line: str) -> None:
+    """No word, in place of `say`."""
+    del line
 
 
 def say_json(content: Mapping[str, Any]) -> None:

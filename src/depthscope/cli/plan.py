@@ -2,51 +2,46 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
-from depthscope.cli import run as run_verb
+from depthscope.cli import options
+from depthscope.cli.output import say_json
+from depthscope.cli.run import selected
 
 if TYPE_CHECKING:
     from depthscope.engine.plan import Plan
 
 
 def command(
-    model: run_verb.Model,
-    analyses: run_verb.Analyses = "",
-    text: run_verb.TextOption = "",
-    tokens: run_verb.Tokens = 8192,
-    dtype: run_verb.Dtype = "auto",
-    seed: run_verb.Seed = 0,
-    window: run_verb.Window = 256,
-    field: run_verb.Field = "text",
-    max_length: run_verb.MaxLength = None,
-    layers: run_verb.Layers = "",
-    settings: run_verb.Set = None,
-    bos: run_verb.Bos = "auto",
-    chat: run_verb.Chat = False,
-    data: run_verb.Data = "",
-    device: run_verb.Device = None,
-    revision: run_verb.Revision = None,
-    attn: run_verb.Attention = None,
-    trust_remote_code: run_verb.Remote = False,
-    as_json: run_verb.Json = False,
+    model: options.Model,
+    analyses: options.Analyses = "",
+    text: options.TextOption = "",
+    tokens: options.Tokens = 8192,
+    dtype: options.Dtype = "auto",
+    seed: options.Seed = 0,
+    window: options.Window = 256,
+    field: options.Field = "text",
+    max_length: options.MaxLength = None,
+    layers: options.Layers = "",
+    settings: options.Set = None,
+    bos: options.Bos = "auto",
+    chat: options.Chat = False,
+    data: options.Data = "",
+    device: options.Device = None,
+    revision: options.Revision = None,
+    attn: options.Attention = None,
+    trust_remote_code: options.Remote = False,
+    as_json: options.Json = False,
 ) -> None:
     """Say what `run` with the same options would do; two batches are timed."""
-    from depthscope.cli.output import say_json
     from depthscope.engine.plan import plan
-    from depthscope.engine.reading import Reading
-    from depthscope.runtime.load import load
 
-    run_verb.use_data(data)
-    found = load(
-        model, revision=revision, dtype=None if dtype == "auto" else dtype, device=device, attn_implementation=attn,
-        trust_remote_code=trust_remote_code,
-    )  # fmt: skip
-    asked = run_verb.selected(analyses, settings or [], layers, found.anatomy)
-    policy: Any = bos
-    reading = Reading(text or None, field, tokens, window, policy, max_length, chat)
+    options.use_data(data)
+    found = options.loaded(model, dtype, device, revision, attn, trust_remote_code)
+    asked = selected(analyses, settings or [], layers, found.anatomy)
+    reading = options.reading(text, field, tokens, window, bos, max_length, chat)
     planned = plan(found, asked, reading=reading, seed=seed)
     if as_json:
         say_json(planned.as_dict())

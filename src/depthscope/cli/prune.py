@@ -8,7 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from depthscope.cli import run as run_verb
+from depthscope.cli import options
+from depthscope.cli.output import command_line, say_json
+from depthscope.cli.progress import lines
+from depthscope.engine.progress import silent
 from depthscope.errors import BadInput
 
 Remove = Annotated[int, typer.Option(help="Layers to remove.")]
@@ -31,11 +34,11 @@ Out = Annotated[Path | None, typer.Option(help="Run folder; default: runs/MODEL-
 
 
 def command(
-    model: run_verb.Model,
+    model: options.Model,
     remove: Remove = 0,
     budget: Budget = 0.0,
-    text: run_verb.TextOption = "",
-    tokens: run_verb.Tokens = 8192,
+    text: options.TextOption = "",
+    tokens: options.Tokens = 8192,
     tasks: Tasks = "",
     out: Out = None,
     margin: Margin = 2.0,
@@ -43,39 +46,34 @@ def command(
     protect: Protect = "",
     most: Most = 0,
     repeats: Repeats = 10,
-    window: run_verb.Window = 256,
-    field: run_verb.Field = "text",
-    max_length: run_verb.MaxLength = None,
-    bos: run_verb.Bos = "auto",
-    chat: run_verb.Chat = False,
-    seed: run_verb.Seed = 0,
-    dtype: run_verb.Dtype = "auto",
-    device: run_verb.Device = None,
-    revision: run_verb.Revision = None,
-    attn: run_verb.Attention = None,
-    trust_remote_code: run_verb.Remote = False,
-    data: run_verb.Data = "",
+    window: options.Window = 256,
+    field: options.Field = "text",
+    max_length: options.MaxLength = None,
+    bos: options.Bos = "auto",
+    chat: options.Chat = False,
+    seed: options.Seed = 0,
+    dtype: options.Dtype = "auto",
+    device: options.Device = None,
+    revision: options.Revision = None,
+    attn: options.Attention = None,
+    trust_remote_code: options.Remote = False,
+    data: options.Data = "",
     force: Annotated[bool, typer.Option(help="Go on although a law is broken.")] = False,
     report: Annotated[bool, typer.Option(help="Write report.html at the end.")] = True,
-    as_json: run_verb.Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Remove layers from a model and leave a checkpoint that loads; the same command resumes one that was stopped."""
     from depthscope.advise.prune import Prune
     from depthscope.advise.pruning import CHECKPOINT
-    from depthscope.engine.reading import Reading
     from depthscope.engine.study import conduct
     from depthscope.report.page import write_report
-    from depthscope.runtime.load import load
 
     begun = time.perf_counter()
     if bool(remove) == bool(budget):
         raise BadInput("prune needs either --remove N or --budget P")
-    run_verb.use_data(data)
-    found = load(
-        model, revision=revision, dtype=None if dtype == "auto" else dtype, device=device, attn_implementation=attn,
-        trust_remote_code=trust_remote_code,
-    )  # fmt: skip
-    kept = run_verb.parse_layers(protect, found.anatomy.n_layers) if protect else ()
+    options.use_data(data)
+    found = options.loaded(model, dtype, device, revision, attn, trust_remote_code)
+    kept = options.parse_layers(protect, found.anatomy.n_layers) if protect else ()
     study = Prune(
         remove,
         budget,
@@ -89,19 +87,17 @@ def command(
         warmup=min(3, repeats),
     )
     study.check(found)  # before a folder is made
-    reading = Reading(text or None, field, tokens, window, bos, max_length)  # pyright: ignore[reportArgumentType]
+    reading = options.reading(text, field, tokens, window, bos, max_length)
     folder = out or Path("runs") / f"{Path(model).name}-pruned"
     run = conduct(
-        "prune", study, found, reading, folder, seed=seed, force=force, command=run_verb._command(),  # pyright: ignore[reportPrivateUsage]
-        progress=_silent if as_json else _said,
+        "prune", study, found, reading, folder, seed=seed, force=force, command=command_line(),
+        progress=silent if as_json else lines,
     )  # fmt: skip
     page = write_report(run) if report else None
     _tell(run, folder / CHECKPOINT, page, time.perf_counter() - begun, as_json)
 
 
 def _tell(run: Any, checkpoint: Path, page: Path | None, seconds: float, as_json: bool) -> None:  # noqa: ANN401
-    from depthscope.cli.output import say_json
-
     found = run["prune"].findings
     if as_json:
         about = found.artefacts["checkpoint"]
@@ -116,11 +112,3 @@ def _tell(run: Any, checkpoint: Path, page: Path | None, seconds: float, as_json
         typer.echo(line)
     typer.echo(f"done in {seconds:.1f} s", err=True)
     typer.echo(str(checkpoint))
-
-
-def _said(phase: str, done: int, total: int) -> None:
-    typer.echo(f"{phase}: {done} of {total}" if total > 1 else phase, err=True)
-
-
-def _silent(phase: str, done: int, total: int) -> None:
-    del phase, done, total

@@ -2,99 +2,64 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from depthscope.cli import options
+from depthscope.cli.output import command_line, hush, say, say_json
+from depthscope.cli.progress import bar
+from depthscope.engine.progress import silent
 from depthscope.errors import BadInput, Refused
-from depthscope.materials.data import ROOT
 
 if TYPE_CHECKING:
     from depthscope.anatomy.anatomy import Anatomy
     from depthscope.engine.needs import Analysis
-    from depthscope.engine.session import Progress
-
-Analyses = Annotated[str, typer.Option(help="Names with commas between; default: all first analyses.")]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", help="A parameter: logit_lens.positions=4096. Repeatable.")
-]
-Layers = Annotated[str, typer.Option(help="Layers to skip in layer_skip: 0,4-8,-1; default: all.")]
-TextOption = Annotated[
-    str, typer.Option(help="File, folder, hub:NAME[:SPLIT]; default: the packaged sample.")
-]
-Field = Annotated[str, typer.Option(help="The key that holds the text in JSON lines.")]
-Tokens = Annotated[int, typer.Option(help="Tokens to read.")]
-Window = Annotated[int, typer.Option(help="Tokens a window.")]
-MaxLength = Annotated[int | None, typer.Option(help="Tokens read of each document.")]
-Bos = Annotated[str, typer.Option(help="auto, always, never, or never-forced.")]
-Chat = Annotated[bool, typer.Option(help="Each document is a user's message in the chat template.")]
-Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float64 or auto (what the checkpoint says).")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...")]
-Revision = Annotated[str | None, typer.Option(help="Hub revision.")]
-Attention = Annotated[str | None, typer.Option("--attn", help="sdpa or eager.")]
-Remote = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")]
-Seed = Annotated[int, typer.Option(help="The one seed; all others derive from it.")]
-Lens = Annotated[
-    str,
-    typer.Option(
-        help="logit, a folder that `depthscope fit` wrote, or several with commas; the first is the run's."
-    ),
-]
-Data = Annotated[str, typer.Option(help="Folder with data sets; the same as DEPTHSCOPE_DATA.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Model = Annotated[str, typer.Argument(help="Hub id, folder, .gguf file, embedded name, or tiny-FAMILY.")]
 
 
 def command(
-    model: Model,
-    analyses: Analyses = "",
-    text: TextOption = "",
-    tokens: Tokens = 8192,
+    model: options.Model,
+    analyses: options.Analyses = "",
+    text: options.TextOption = "",
+    tokens: options.Tokens = 8192,
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/MODEL.")] = None,
-    dtype: Dtype = "auto",
-    seed: Seed = 0,
-    window: Window = 256,
-    field: Field = "text",
-    max_length: MaxLength = None,
-    layers: Layers = "",
-    settings: Set = None,
-    bos: Bos = "auto",
-    chat: Chat = False,
-    device: Device = None,
+    dtype: options.Dtype = "auto",
+    seed: options.Seed = 0,
+    window: options.Window = 256,
+    field: options.Field = "text",
+    max_length: options.MaxLength = None,
+    layers: options.Layers = "",
+    settings: options.Set = None,
+    bos: options.Bos = "auto",
+    chat: options.Chat = False,
+    device: options.Device = None,
     device_map: Annotated[str | None, typer.Option(help="Passed to transformers: auto, balanced ...")] = None,
-    revision: Revision = None,
-    attn: Attention = None,
-    trust_remote_code: Remote = False,
-    lens: Lens = "logit",
-    data: Data = "",
+    revision: options.Revision = None,
+    attn: options.Attention = None,
+    trust_remote_code: options.Remote = False,
+    lens: options.Lens = "logit",
+    data: options.Data = "",
     workers: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
     null: Annotated[
         str, typer.Option(help="Nulls to run beside it: untrained, shuffled, or both with a comma.")
     ] = "",
     force: Annotated[bool, typer.Option(help="Go on although a law is broken.")] = False,
     report: Annotated[bool, typer.Option(help="Write report.html at the end.")] = True,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Audit a model over a text; the same command resumes a run that was stopped."""
     from depthscope.engine.audit import audit
     from depthscope.report.page import write_report
-    from depthscope.runtime.load import load
 
     begun = time.perf_counter()
-    use_data(data)
-    say = _said if not as_json else _silent
+    options.use_data(data)
+    tell = hush if as_json else say
     nulls = _nulls(null)
-    found = load(
-        model, revision=revision, dtype=None if dtype == "auto" else dtype, device=device, device_map=device_map,
-        attn_implementation=attn, trust_remote_code=trust_remote_code,
-    )  # fmt: skip
+    found = options.loaded(model, dtype, device, revision, attn, trust_remote_code, device_map)
     loaded = time.perf_counter() - begun
-    say(f"loaded {found.name}: {found.anatomy.n_layers} layers, {found.dtype}, {loaded:.1f} s")
+    tell(f"loaded {found.name}: {found.anatomy.n_layers} layers, {found.dtype}, {loaded:.1f} s")
     folder = out or Path("runs") / Path(model).name
     asked = selected(analyses, settings or [], layers, found.anatomy)
     how: dict[str, Any] = {
@@ -102,11 +67,11 @@ def command(
         "chat": chat, "seed": seed, "workers": workers, "force": force, "lens": lens,
     }  # fmt: skip
     run = audit(
-        found, asked, out=folder, progress=None if as_json else _progress(), command=_command(), **how
+        found, asked, out=folder, progress=silent if as_json else bar(), command=command_line(), **how
     )
     nulled: dict[str, Any] = {**how, "force": True}
     for kind in nulls:
-        say(f"null: {kind}")
+        tell(f"null: {kind}")
         other = _untrained(found, seed) if kind == "untrained" else found
         shuffled = "shuffled" if kind == "shuffled" else None
         audit(
@@ -114,7 +79,7 @@ def command(
             asked,
             out=folder / "nulls" / kind,
             null=shuffled,
-            command=_command(),
+            command=command_line(),
             **nulled,
         )
     page = write_report(run) if report else None
@@ -123,8 +88,8 @@ def command(
         _say_json(run, page, loaded, seconds)
         return
     for name, reason in run.manifest.get("refused", {}).items():
-        say(f"left out {name}: {reason}")
-    say(f"audited in {seconds:.1f} s (model loaded in {loaded:.1f} s before)")
+        tell(f"left out {name}: {reason}")
+    tell(f"audited in {seconds:.1f} s (model loaded in {loaded:.1f} s before)")
     typer.echo(str(page or folder))
 
 
@@ -143,7 +108,7 @@ def selected(
 
     changes = _changes(settings)
     if layers:
-        changes.setdefault("layer_skip", {})["layers"] = parse_layers(layers, anatomy.n_layers)
+        changes.setdefault("layer_skip", {})["layers"] = options.parse_layers(layers, anatomy.n_layers)
     names = [n.strip() for n in analyses.split(",") if n.strip()] or (list(FIRST) if changes else [])
     unused = set(changes) - set(names)
     if unused:
@@ -160,28 +125,6 @@ def _answers(analysis: str | Analysis, anatomy: Anatomy) -> bool:
     except Refused:
         return False
     return True
-
-
-def parse_layers(text: str, n_layers: int) -> tuple[int, ...]:
-    """Layer numbers of `0,4-8,-1`, sorted.
-
-    Raises:
-        BadInput: for anything else, or a layer that does not exist.
-    """
-    found: set[int] = set()
-    for piece in text.split(","):
-        first, dash, last = piece.strip().rpartition("-")
-        try:
-            if dash and first:
-                found.update(range(int(first), int(last) + 1))
-            else:
-                found.add(int(piece) % n_layers if -n_layers <= int(piece) < 0 else int(piece))
-        except ValueError as error:
-            raise BadInput(f"--layers {text!r}: {piece!r} is no layer; write it as 0,4-8,-1") from error
-    wrong = sorted(k for k in found if not 0 <= k < n_layers)
-    if wrong:
-        raise BadInput(f"--layers {text!r}: {wrong} do not exist, the model has layers 0 to {n_layers - 1}")
-    return tuple(sorted(found))
 
 
 def _changes(settings: list[str]) -> dict[str, dict[str, Any]]:
@@ -216,15 +159,6 @@ def _typed(value: str, default: object, setting: str) -> object:
         raise BadInput(f"--set {setting!r}: {value!r} does not fit, the default is {default!r}") from error
 
 
-def use_data(folder: str) -> None:
-    """Make a folder the place where named data are looked for; nothing changes for an empty name."""
-    if not folder:
-        return
-    if not Path(folder).is_dir():
-        raise BadInput(f"--data {folder}: there is no such folder")
-    os.environ[ROOT] = str(Path(folder).resolve())
-
-
 def _nulls(null: str) -> list[str]:
     kinds = [k.strip() for k in null.split(",") if k.strip()]
     wrong = [k for k in kinds if k not in ("untrained", "shuffled")]
@@ -241,51 +175,7 @@ def _untrained(model: Any, seed: int) -> Any:  # noqa: ANN401  (torch is not imp
     return untrained(model, seed)
 
 
-def _command() -> str:
-    return shlex.join(["depthscope", *sys.argv[1:]])
-
-
-def _said(line: str) -> None:
-    typer.echo(line, err=True)
-
-
-def _silent(line: str) -> None:
-    del line
-
-
-def _progress() -> Progress | None:
-    """A bar with rate and remaining time on a terminal; nothing in a pipe."""
-    if not sys.stderr.isatty():
-        return None
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f}/{task.total:,.0f} tokens"),
-        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=Console(stderr=True),
-    )  # fmt: skip
-    state: dict[str, Any] = {}
-
-    def show(phase: str, done: int, total: int) -> None:
-        if phase not in state:
-            bar.start()
-            state[phase] = (
-                bar.add_task(phase, total=total, completed=done, rate=""),
-                time.perf_counter(),
-                done,
-            )
-        task, begun, first = state[phase]
-        rate = (done - first) / max(1e-9, time.perf_counter() - begun)
-        bar.update(task, completed=done, total=total, rate=f"{rate:,.0f} tokens/s" if done > first else "")
-        if done >= total:
-            bar.stop()
-
-    return show
-
-
 def _say_json(run: Any, page: Path | None, loaded: float, seconds: float) -> None:  # noqa: ANN401
-    from depthscope.cli.output import say_json
-
     manifest = run.manifest
     say_json({
         "run": str(run.path), "report": None if page is None else str(page), "analyses": list(run),

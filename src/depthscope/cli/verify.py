@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from depthscope.cli import run as run_verb
+from depthscope.cli import options
 from depthscope.cli.output import say_json, say_table
 from depthscope.errors import BadInput, LawBroken
 from depthscope.registry import FAMILIES
@@ -29,26 +29,21 @@ def command(
         str, typer.Argument(help="Hub id, folder, .gguf file, embedded name, tiny-FAMILY.")
     ] = "",
     tiny: Annotated[str, typer.Option(help="A family's name, or all: tiny random models.")] = "",
-    dtype: run_verb.Dtype = "auto",
-    device: run_verb.Device = None,
-    revision: run_verb.Revision = None,
-    attn: run_verb.Attention = None,
-    trust_remote_code: run_verb.Remote = False,
-    as_json: run_verb.Json = False,
+    dtype: options.Dtype = "auto",
+    device: options.Device = None,
+    revision: options.Revision = None,
+    attn: options.Attention = None,
+    trust_remote_code: options.Remote = False,
+    as_json: options.Json = False,
 ) -> None:
     """Check the laws on a model; the exit code is 0 only where none is broken."""
-    from depthscope.runtime.load import load
-
     if bool(model) == bool(tiny):
         raise BadInput(f"name one model, or --tiny FAMILY or --tiny all; got {model!r} and --tiny {tiny!r}")
     names = [model] if model else [f"tiny-{name}" for name in (FAMILIES if tiny == "all" else (tiny,))]
     checked: list[Checked] = []
     for name in names:
         begun = time.perf_counter()
-        found = load(
-            name, revision=revision, dtype=dtype, device=device, attn_implementation=attn,
-            trust_remote_code=trust_remote_code,
-        )  # fmt: skip
+        found = options.loaded(name, dtype, device, revision, attn, trust_remote_code)
         checked.append(_check(found, time.perf_counter() - begun))
     _say(checked, as_json)
     broken = [f"law {v.law} of {c.name}" for c in checked for v in c.verdicts if v.status == "broken"]

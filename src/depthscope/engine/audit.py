@@ -10,9 +10,10 @@ from typing import Any
 
 from depthscope.engine.choice import chosen
 from depthscope.engine.needs import Analysis
+from depthscope.engine.progress import Progress, silent
 from depthscope.engine.provenance import hashed, identity
 from depthscope.engine.reading import Reading
-from depthscope.engine.session import BUDGET, Progress, Session
+from depthscope.engine.session import BUDGET, Session
 from depthscope.engine.source import Lenses, lenses_of
 from depthscope.errors import BadInput, LawBroken, NonFinite
 from depthscope.materials.edges import Bos
@@ -43,7 +44,7 @@ def audit(
     null: str | None = None,
     force: bool = False,
     lens: Lenses = LOGIT.name,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     command: str = "",
 ) -> Run:
     """Run analyses over a text and leave a run folder; the same call resumes a killed run.
@@ -79,7 +80,7 @@ def audit(
     )  # before the folder is made: a refusal leaves nothing behind
     seconds = {"verify": time.perf_counter() - begun}
     with RunFolder.open_or_create(out, _key(model, windows, seed, window, lenses)) as folder:
-        auditor = Session(model, windows, folder, seed, workers, budget, progress or silent, seconds, lenses)
+        auditor = Session(model, windows, folder, seed, workers, budget, progress, seconds, lenses)
         auditor.prepare(asked, command, laws)
         auditor.work(asked)
         auditor.finish()
@@ -117,8 +118,3 @@ def _plain(verdict: dict[str, Any]) -> dict[str, Any]:
 def _key(model: Model, windows: Windows, seed: int, window: int, lenses: tuple[Lens, ...]) -> dict[str, Any]:
     named = [lens.name if lens is LOGIT else f"{lens.name} {lens.identity}" for lens in lenses]
     return {**identity(model), "data": windows.hash, "window": window, "seed": seed, "lens": ", ".join(named)}
-
-
-def silent(phase: str, done: int, total: int) -> None:
-    """Progress that nobody watches."""
-    del phase, done, total

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from depthscope.engine.journal import Journal
+from depthscope.engine.progress import Progress
 from depthscope.engine.protect import protected, sink_ratios
 from depthscope.engine.replayed import outputs
 from depthscope.engine.tally import PerDocument
@@ -30,7 +31,6 @@ ROWS = 256
 """Token ids of one batch at most."""
 BUDGET = 2**30
 """Bytes of recorded states that are kept between steps; beyond it each step records them anew."""
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from depthscope.engine.choice import Chosen, words
 from depthscope.engine.execute import Job, Outcome
 from depthscope.engine.executors import local
 from depthscope.engine.needs import Analysis, Facts, Needs, by_material, parameters, united, waves
+from depthscope.engine.progress import Progress
 from depthscope.engine.provenance import described, identity
 from depthscope.engine.shard import Shard, planned
 from depthscope.engine.source import Source
@@ -28,8 +29,6 @@ from depthscope.store.run import Run, RunFolder, open_run
 
 BUDGET = 2**30
 """Bytes of streams a shard may hold beyond the model."""
-Progress = Callable[[str, int, int], None]
-"""(phase, tokens done, tokens in all)"""
 
 
 class Session:

@@ -13,19 +13,15 @@ from depthscope.engine.audit import verified
 from depthscope.engine.choice import words
 from depthscope.engine.journal import Journal
 from depthscope.engine.needs import Parametrised, parameters
+from depthscope.engine.progress import Progress, silent
 from depthscope.engine.provenance import described, hashed, identity
 from depthscope.engine.reading import Reading
-from depthscope.engine.session import Progress
 from depthscope.engine.source import Source
 from depthscope.materials.window import Windows
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Model
 from depthscope.store.folder import MANIFEST
 from depthscope.store.run import Run, RunFolder, open_run
-
-
-def _silent(phase: str, done: int, total: int) -> None:
-    del phase, done, total
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,7 @@ class Work:
     journal: Journal
     folder: Path
     seed: int = 0
-    progress: Progress = _silent
+    progress: Progress = silent
 
 
 @runtime_checkable
@@ -73,7 +69,7 @@ def conduct(
     *,
     seed: int = 0,
     force: bool = False,
-    progress: Progress = _silent,
+    progress: Progress = silent,
     command: str = "",
 ) -> Run:
     """Run a study into a run folder, which report, show and compare read; the same call resumes a killed one.

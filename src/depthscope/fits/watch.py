@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from depthscope.engine.session import Progress
-
-
-def _silent(phase: str, done: int, total: int) -> None:
-    del phase, done, total
+from depthscope.engine.progress import Progress, silent
 
 
 def _unheard(step: int, losses: Sequence[float]) -> None:
@@ -25,7 +21,7 @@ class Watch:
         losses: called at every check of a training with the step and the validation loss of each state.
     """
 
-    progress: Progress = _silent
+    progress: Progress = silent
     losses: Callable[[int, Sequence[float]], None] = _unheard
 
 
