@@ -12,7 +12,7 @@ import transformers
 from torch import Tensor, nn
 
 from depthscope.advise.layer_config import reduced
-from depthscope.anatomy.anatomy import resolve, text_config
+from depthscope.anatomy.anatomy import base_model, resolve, text_config
 from depthscope.errors import BadInput, Refused
 from depthscope.runtime.checkpoint import quiet
 from depthscope.runtime.model import Model
@@ -43,6 +43,52 @@ def shortened(model: Model, kept: Iterable[int], zeroed: Zeroed = ()) -> Model:
     family = model.anatomy.family
     anatomy = resolve(net, family, model.anatomy.name, model.anatomy.guessed)
     return Model(net, model.tokenizer, anatomy, _provenance(model, kept, zeroed))
+
+
+def truncated(model: Model, blocks: int) -> Model:
+    """The first blocks of a network and its final norm, without its head; weights are shared with the original.
+
+    What it returns last is norm(state `blocks`): the state after that many blocks, through the final norm.
+
+    Args:
+        blocks: 1 to the number of layers.
+
+    Raises:
+        BadInput: for a number of blocks that the model does not have.
+        Refused: for networks that transformers cannot load without a head, and where the configuration cannot say it.
+    """
+    depth, base = model.anatomy.n_layers, base_model(model.net)
+    if not 1 <= blocks <= depth:
+        raise BadInput(f"{model.name} cannot be cut to {blocks} blocks; it has {depth}, and 1 is the least")
+    _encodes(model, base)
+    family, name, guessed = model.anatomy.family, model.anatomy.name, model.anatomy.guessed
+    headless = Model(base, model.tokenizer, resolve(base, family, name, guessed), model.provenance)
+    kept = tuple(range(blocks))
+    config = reduced(cast(Any, base).config, kept, depth)
+    net = _built(headless, config, _renumbered(headless, base.state_dict(), kept), kept)
+    said = _provenance(model, kept, ()) | {"name": f"{model.name}, first {blocks} of {depth} blocks"}
+    return Model(net, model.tokenizer, resolve(net, family, name, guessed), said)
+
+
+def _encodes(model: Model, base: nn.Module) -> None:
+    """Nothing, where transformers loads the network without its head as what it is.
+
+    Raises:
+        Refused: otherwise, with the reason.
+    """
+    if model.anatomy.family.reads != "tokens":
+        raise Refused(f"{model.name} reads {model.anatomy.family.reads}; only models that read text are cut")
+    if (
+        not isinstance(base, transformers.PreTrainedModel)
+        or type(base.config) not in transformers.MODEL_MAPPING
+    ):
+        raise Refused(
+            f"the network of {model.name} without its head is a {type(base).__name__}, which AutoModel does not load"
+        )
+    if text_config(base) is not base.config:
+        raise Refused(
+            f"{model.name} wraps a language model in a multimodal one; load the language model alone"
+        )
 
 
 def checked(model: Model, kept: Iterable[int]) -> tuple[int, ...]:
@@ -93,7 +139,7 @@ def _built(model: Model, config: Any, weights: Mapping[str, Tensor], kept: Seque
     try:
         with torch.device("meta"), quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            net = type(old)(config)
+            net = type(old)(config, **_without_pooler(old))
         net.load_state_dict(dict(weights), assign=True)
     except (RuntimeError, ValueError) as error:
         first = " ".join(str(error).split())[:300]
@@ -107,11 +153,17 @@ def _built(model: Model, config: Any, weights: Mapping[str, Tensor], kept: Seque
             owner, _, last = name.rpartition(".")
             net.get_submodule(owner).register_buffer(last, buffers[name].clone(), persistent=False)
     net.tie_weights()
-    net.generation_config = copy.deepcopy(old.generation_config)
+    if getattr(old, "generation_config", None) is not None:
+        net.generation_config = copy.deepcopy(old.generation_config)
     left = [name for name, tensor in (*net.named_parameters(), *net.named_buffers()) if tensor.is_meta]
     if left:
         raise Refused(f"{model.name} has no value for {left[:3]} with fewer layers")
     return net.requires_grad_(next(old.parameters()).requires_grad).eval()
+
+
+def _without_pooler(net: Any) -> dict[str, bool]:  # noqa: ANN401  (an encoder without its head may or may not have one)
+    """What an encoder is made with, so that it has no pooler where the original has none."""
+    return {"add_pooling_layer": False} if getattr(net, "pooler", net) is None else {}
 
 
 def _renumbered(model: Model, tensors: Mapping[str, Tensor], kept: Sequence[int]) -> dict[str, Tensor]:
