@@ -22,6 +22,7 @@ from depthscope.engine.tally import (
     Rows,
     Sum,
     Tally,
+    Vectors,
     fold,
 )
 from depthscope.errors import BadInput
@@ -51,6 +52,11 @@ def part_of(kind: str, seed: int) -> Part:
             return Gram(np.asarray(n), x.sum(0), x.T @ x)
         case "extremes":
             return Extremes(r.integers(0, 4, 5).astype(float), r.integers(0, 9, (5, 2)))
+        case "vectors":
+            key = r.choice(2**40, n, replace=False).astype(np.uint64) * np.uint64(1000) + np.uint64(
+                seed % 1000
+            )
+            return Vectors.of(key, [f"d{k % 3}" for k in key], r.normal(size=(n, 2, 3)))
         case _:
             key = r.choice(2**40, n, replace=False).astype(np.uint64) * np.uint64(1000) + np.uint64(
                 seed % 1000
@@ -211,3 +217,14 @@ def test_sums_that_are_already_taken_join_by_unit():
 def test_a_unit_for_each_item_is_demanded():
     with pytest.raises(BadInput, match="2 units were given for 3 items"):
         PerDocument.of(["a", "b"], np.zeros(3))
+
+
+def test_vectors_stand_in_the_order_of_their_keys_and_an_item_that_comes_again_changes_nothing():
+    one = Vectors.of(np.asarray([9, 2], np.uint64), ["a", "bcd"], np.asarray([[9.0, 90.0], [2.0, 20.0]]))
+    total = one.add(Vectors.of(np.asarray([5], np.uint64), ["e"], np.asarray([[5.0, 50.0]]))).add(one)
+    np.testing.assert_array_equal(total.key, [2, 5, 9])
+    np.testing.assert_array_equal(total.units, ["bcd", "e", "a"])
+    np.testing.assert_array_equal(total.values, [[2, 20], [5, 50], [9, 90]])
+    assert total.values.dtype == np.float32
+    with pytest.raises(BadInput, match="2 keys and 1 units were given for 2 vectors"):
+        Vectors.of(np.asarray([9, 2], np.uint64), ["a"], np.zeros((2, 3)))

@@ -1,8 +1,8 @@
 """Tallies: what shards contribute, in parts that add up. Folding in shard order gives the same bytes always.
 
 Every part is a frozen bundle of numpy arrays with `add` (both operands stay as they are), `arrays` and `of_arrays`.
-Sums are float64, counts int64. Rows keep the items with the smallest keys, so that merging is exact and
-does not depend on order.
+Sums are float64, counts int64. Rows keep the items with the smallest keys and Vectors all items by key, so that merging
+is exact and does not depend on order.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
@@ -261,8 +262,65 @@ class Rows:
         return {"key": self.key, "cap": np.asarray(self.cap, np.int64), **stored}
 
 
+@dataclass(frozen=True)
+class Vectors:
+    """All vectors of items, by key. Adding only collects; they are put in the order of their keys when asked for.
+
+    Args:
+        chunks: (key uint64 [item], unit [item], values float32 [item, *cells]) of each addend.
+    """
+
+    chunks: tuple[tuple[np.ndarray, np.ndarray, np.ndarray], ...]
+    kind: ClassVar[str] = "vectors"
+
+    @classmethod
+    def of(cls, keys: np.ndarray, units: Sequence[str], values: np.ndarray) -> Vectors:
+        """One key, one unit and one array of cells an item. A key names an item: of equal keys the first stays.
+
+        Raises:
+            BadInput: when the numbers of items differ.
+        """
+        if not len(keys) == len(units) == len(values):
+            raise BadInput(f"{len(keys)} keys and {len(units)} units were given for {len(values)} vectors")
+        chunk = (np.asarray(keys, np.uint64), np.asarray(units, dtype=str), np.asarray(values, np.float32))
+        return cls((chunk,))
+
+    def add(self, other: Vectors) -> Vectors:
+        """The items of both."""
+        return Vectors(self.chunks + other.chunks)
+
+    @cached_property
+    def _merged(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        every = np.concatenate([key for key, _, _ in self.chunks])
+        _, first = np.unique(every, return_index=True)
+        return (
+            every[first],
+            np.concatenate([units for _, units, _ in self.chunks])[first],
+            np.concatenate([values for _, _, values in self.chunks])[first],
+        )
+
+    @property
+    def key(self) -> np.ndarray:
+        """uint64, ascending and distinct."""
+        return self._merged[0]
+
+    @property
+    def units(self) -> np.ndarray:
+        """The unit of each item, in the order of `key`."""
+        return self._merged[1]
+
+    @property
+    def values(self) -> np.ndarray:
+        """float32 [item, *cells], in the order of `key`."""
+        return self._merged[2]
+
+    def arrays(self) -> Arrays:
+        """For the disk."""
+        return {"key": self.key, "units": self.units, "values": self.values}
+
+
 PARTS: dict[str, type] = {
-    c.kind: c for c in (Sum, PerDocument, Histogram, Counts, Moments, Gram, Extremes, Rows)
+    c.kind: c for c in (Sum, PerDocument, Histogram, Counts, Moments, Gram, Extremes, Rows, Vectors)
 }
 """Kind -> class; what a stored tally can hold."""
 
@@ -327,6 +385,8 @@ def _rebuilt(kind: str, arrays: Arrays) -> Part:
             name.removeprefix("column."): a for name, a in arrays.items() if name.startswith("column.")
         }
         return Rows(arrays["key"], columns, int(arrays["cap"]))
+    if kind == "vectors":
+        return Vectors(((arrays["key"], arrays["units"], arrays["values"]),))
     return PARTS[kind](**arrays)
 
 

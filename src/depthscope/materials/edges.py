@@ -37,3 +37,22 @@ def edges(tokenizer: Any, bos: str = "auto", model_type: str = "") -> tuple[list
         before = [first]
     words = ("BOS before" if before else "nothing before") + (", EOS after" if after else "")
     return before, after, f"{bos}: {words} each window"
+
+
+def encoded(tokenizer: Any, text: str, max_tokens: int = 512) -> tuple[tuple[int, ...], int]:  # noqa: ANN401
+    """Ids of a text as the tokenizer gives them, cut to `max_tokens`, and how many of them are the text's own.
+
+    What stands behind a text (BERT's [SEP]) stays behind a cut one.
+    """
+    if tokenizer is None:
+        raise BadInput("the model has no tokenizer, so it reads no text")
+    if max_tokens < 1:
+        raise BadInput(f"max_tokens={max_tokens}; a text needs room for 1 token or more")
+    own: list[int] = list(tokenizer.encode(text, add_special_tokens=False))
+    every: list[int] = list(tokenizer.encode(text))
+    added = len(every) - len(own)
+    if len(every) <= max_tokens:
+        return tuple(every), len(own)
+    before = next((k for k in range(added + 1) if every[k : k + len(own)] == own), 0)
+    kept = max(0, max_tokens - added)
+    return (*every[:before], *own[:kept], *every[before + len(own) :])[:max_tokens], kept
