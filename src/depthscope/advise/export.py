@@ -7,30 +7,27 @@ AutoModelForCausalLM, compared, and only then renamed.
 from __future__ import annotations
 
 import math
-import os
-import shutil
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from torch import Tensor
 
 from depthscope.advise.card import model_card, recipe
 from depthscope.advise.shorten import Zeroed, checked, shortened
 from depthscope.anatomy.anatomy import resolve
-from depthscope.errors import BadInput, LawBroken, StoreError, StoreFull
+from depthscope.errors import BadInput, LawBroken
 from depthscope.runtime.checkpoint import quiet
 from depthscope.runtime.edits import Edit, skip
 from depthscope.runtime.hooks import hooked
 from depthscope.runtime.model import Batch, Model
 from depthscope.runtime.run import quiet as without_cache
 from depthscope.runtime.wiring import taps
-from depthscope.store.atomic import FULL, make_folder, store_error, write_json, write_text
+from depthscope.store.atomic import write_json, write_text
+from depthscope.store.growing import growing
 
 ABOUT = "depthscope.json"
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 2**-7, torch.float16: 2**-10}
@@ -109,7 +106,7 @@ def export(
         raise BadInput(f"{folder} exists already; name a folder that does not, or remove it")
     short = shortened(model, kept, zeroed)
     removed = tuple(k for k in range(model.anatomy.n_layers) if k not in kept)
-    with _growing(folder) as partial:
+    with growing(folder) as partial:
         _written(short, partial)
         loaded = _loaded(model, partial)
         checks = _held(model, short, loaded, zeroed, removed, seed)
@@ -123,37 +120,6 @@ def export(
             partial / "mergekit.yml", recipe(model.name, kept, str(model.dtype).removeprefix("torch."))
         )
     return found
-
-
-@contextmanager
-def _growing(folder: Path) -> Generator[Path]:
-    """A folder that takes its name when the block ends without an error, and vanishes otherwise."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        make_folder(partial)
-        yield partial
-        for path in partial.iterdir():
-            _flush(path)
-        partial.rename(folder)
-    except OSError as error:
-        raise store_error(error, folder) from error
-    except SafetensorError as error:
-        full = any(os.strerror(number) in str(error) for number in FULL)
-        kind = StoreFull if full else StoreError
-        raise kind(
-            f"cannot write {folder}: {error}. Nothing was left there; make room and repeat."
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _written(short: Model, partial: Path) -> None:
