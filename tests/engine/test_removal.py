@@ -111,7 +111,7 @@ def test_a_second_search_in_a_journal_runs_nothing(
     journal = Journal(tmp_path / "journal", "model", "data")
     first = removal_order(model, WINDOWS, 2, journal=journal)
     assert set(first.kept_back) >= ENDS
-    monkeypatch.setattr(removal, "run", None)
+    monkeypatch.setattr(removal, "recorded", None)
     assert removal_order(model, WINDOWS, 2, journal=journal).removed(2) == first.removed(2)
     with pytest.raises(TypeError):
         removal_order(model, WINDOWS[:2], 2, journal=journal)

@@ -16,19 +16,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from depthscope.advise.layer_config import reduced
+from depthscope.engine import replayed
+from depthscope.engine.criteria import flattest, lowest
 from depthscope.engine.protect import protected, sink_ratios
-from depthscope.engine.replayed import outputs
+from depthscope.engine.replayed import batches, outputs, recorded
 from depthscope.engine.tally import PerDocument
 from depthscope.errors import Refused
 from depthscope.measures.pruning import angular_distance, influence
-from depthscope.runtime.model import Batch, Model
+from depthscope.runtime.model import Model
 from depthscope.runtime.orders import without
-from depthscope.runtime.run import Seen, run
+from depthscope.runtime.run import Seen
 
-ROWS = 512
+TOKENS = 512
 """Token ids of one batch at most."""
 
 
@@ -74,19 +75,10 @@ class Criteria:
         return cls(tuple(stored["influence"]), angles, tuple(stored["loss"]), kept)
 
 
-def batches(windows: Sequence[Sequence[int]], units: Sequence[str]) -> Iterator[Batch]:
-    """Windows of equal length together, longest first."""
-    for length in sorted({len(w) for w in windows}, reverse=True):
-        same = [k for k, w in enumerate(windows) if len(w) == length]
-        step = max(1, ROWS // length)
-        for part in (same[k : k + step] for k in range(0, len(same), step)):
-            yield Batch.of_ids([windows[k] for k in part], [units[k] for k in part])
-
-
-def recorded(model: Model, windows: Sequence[Sequence[int]], units: Sequence[str]) -> Iterator[Seen]:
-    """A pass of each batch that read all states and can be replayed, in float32 whatever the model runs in."""
-    for batch in batches(windows, units):
-        yield run(model.precise, batch, read=["L0.resid_pre", "L*.resid_post"], record=True)
+def passes(model: Model, windows: Sequence[Sequence[int]], units: Sequence[str]) -> Iterator[Seen]:
+    """A pass of each batch that can be replayed, in float32 whatever the model runs in."""
+    for batch in batches(windows, units, TOKENS):
+        yield recorded(model.precise, batch)
 
 
 def criteria(
@@ -105,7 +97,7 @@ def criteria(
     angles = np.full((largest, depth), np.inf)
     sinks: list[np.ndarray] = []
     rise = PerDocument((), np.zeros((0, depth)), np.zeros((0, depth), np.int64))
-    for seen in recorded(model, windows, units):
+    for seen in passes(model, windows, units):
         states = seen.states()
         turned += influence(states[:-1], states[1:]).double().sum((1, 2)).cpu().numpy()
         for size in range(1, min(largest, depth) + 1):
@@ -155,12 +147,10 @@ def proposed(
         if len(layers) == size:
             sets.setdefault(tuple(sorted(layers)), []).append(origin)
 
-    add("influence", sorted(free, key=lambda k: (found.influence[k], k))[:size])
-    runs = [k for k in range(depth - size + 1) if all(j in free for j in range(k, k + size))]
-    if runs:
-        start = min(runs, key=lambda k: (found.angles[size - 1][k], k))
-        add("angular", range(start, start + size))
-    add("loss", sorted(free, key=lambda k: (found.loss[k], k))[:size])
+    stays = found.kept_back
+    add("influence", lowest(np.asarray(found.influence), size, stays) or ())
+    add("angular", flattest(np.asarray(found.angles[size - 1]), size, stays) or ())
+    add("loss", lowest(np.asarray(found.loss), size, stays) or ())
     add("greedy", greedy[size - 1] if size <= len(greedy) else ())
     able, reasons = _exportable(model, sets)
     if not able:
@@ -189,10 +179,4 @@ def increases(
 ) -> PerDocument:
     """Rise of the loss without each set of layers over the intact model at the same positions, nats, [unit, set]."""
     orders = [without(model.anatomy.n_layers, s) for s in sets]
-    total: PerDocument | None = None
-    with torch.no_grad():
-        for seen in recorded(model, windows, units):
-            part = outputs(seen, orders, seen.batch.documents).increase()
-            total = part if total is None else total.add(part)
-    assert total is not None
-    return total
+    return replayed.increases(passes(model, windows, units), orders)

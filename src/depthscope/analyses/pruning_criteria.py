@@ -40,6 +40,7 @@ from depthscope.engine.criteria import CRITERIA, correlations, ranks
 from depthscope.engine.measured import Axes, layers, mean, part
 from depthscope.engine.needs import Facts, Needs, SweepNeed
 from depthscope.engine.protect import protected, sink_ratios
+from depthscope.engine.replayed import must_reorder
 from depthscope.engine.tally import PerDocument, Sum, Tally
 from depthscope.engine.view import View
 from depthscope.errors import BadInput, Refused
@@ -47,7 +48,6 @@ from depthscope.measures.pruning import angular_distance, influence
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
-from depthscope.runtime.replay import fixed_order
 from depthscope.runtime.salience import block_saliences
 
 MODES = ("robust", "paper")
@@ -83,12 +83,7 @@ class PruningCriteria:
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """States and writes of a clean pass, two sweeps of whole layers, and recorded windows for the backward pass."""
-        if not anatomy.has_unembedding():
-            raise Refused("it has no unembedding, so the loss of a removal cannot be measured")
-        if not anatomy.family.causal:
-            raise Refused("it is no causal language model: there is no next token whose loss could rise")
-        if reason := fixed_order(anatomy):
-            raise Refused(reason)
+        must_reorder(anatomy, "it has no unembedding, so the loss of a removal cannot be measured")
         if self.longest >= anatomy.n_layers:
             raise Refused(f"a stretch of {self.longest} layers is all of its {anatomy.n_layers}")
         protected(np.zeros(anatomy.n_layers), asked=self.protect)

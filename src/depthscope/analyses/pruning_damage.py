@@ -32,15 +32,15 @@ from depthscope.anatomy.anatomy import Anatomy
 from depthscope.engine.criteria import CRITERIA, flattest, lowest
 from depthscope.engine.measured import Axes, mean, part
 from depthscope.engine.needs import Facts, Needs, SweepNeed
-from depthscope.engine.replayed import outputs, placed
+from depthscope.engine.replayed import must_reorder, outputs, placed
 from depthscope.engine.tally import PerDocument, Tally
 from depthscope.engine.view import View
-from depthscope.errors import BadInput, Refused
+from depthscope.errors import BadInput
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
 from depthscope.runtime.orders import Order, without
-from depthscope.runtime.replay import Without, fixed_order
+from depthscope.runtime.replay import Without
 
 MODES = ("ranked", "protected")
 REMOVERS = (*CRITERIA, "angular", "random")
@@ -63,12 +63,7 @@ class PruningDamage:
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """Recorded windows, behind the criteria and the list of sink writers."""
-        if not anatomy.has_unembedding():
-            raise Refused("it has no unembedding, so the loss of a removal cannot be measured")
-        if not anatomy.family.causal:
-            raise Refused("it is no causal language model: there is no next token whose loss could rise")
-        if reason := fixed_order(anatomy):
-            raise Refused(reason)
+        must_reorder(anatomy, "it has no unembedding, so the loss of a removal cannot be measured")
         sizes = self._sizes(anatomy.n_layers)
         wrong = [n for n in sizes if not 0 < n < anatomy.n_layers]
         if wrong:

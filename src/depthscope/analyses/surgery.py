@@ -35,14 +35,13 @@ import numpy as np
 from depthscope.anatomy.anatomy import Anatomy
 from depthscope.engine.measured import Axes, layers, mean, part
 from depthscope.engine.needs import Facts, Needs, SweepNeed
-from depthscope.engine.replayed import outputs, placed
+from depthscope.engine.replayed import must_reorder, outputs, placed
 from depthscope.engine.tally import PerDocument, Tally
 from depthscope.engine.view import View
-from depthscope.errors import BadInput, Refused
+from depthscope.errors import BadInput
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
 from depthscope.runtime.orders import Order, evaluations
-from depthscope.runtime.replay import fixed_order
 from depthscope.runtime.surgery import PLANS, SINGLE, middles, single_plans
 
 WHOLE, PARTS = ("drop", "swap"), ("attention", "mlp")
@@ -79,12 +78,7 @@ class Surgery:
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """Recorded windows; refused where layers may not move, and where there is no next token to predict."""
-        if not anatomy.has_unembedding():
-            raise Refused("it has no unembedding, so what surgery does to the output cannot be measured")
-        if not anatomy.family.causal:
-            raise Refused("it is no causal language model: there is no next token whose loss could rise")
-        if reason := fixed_order(anatomy):
-            raise Refused(reason)
+        must_reorder(anatomy, "it has no unembedding, so what surgery does to the output cannot be measured")
         sweeps: set[SweepNeed] = set()
         for tokens in {self.tokens, self.sublayer_tokens} - {0}:
             orders = [o for cells in self._cells(anatomy, tokens, 0).values() for o in cells.values()]

@@ -33,14 +33,13 @@ from depthscope.anatomy.anatomy import Anatomy
 from depthscope.engine.cells import Items
 from depthscope.engine.measured import Axes, part, ratio
 from depthscope.engine.needs import Facts, Needs, SweepNeed
+from depthscope.engine.replayed import must_reorder
 from depthscope.engine.tally import PerDocument, Rows, Tally
 from depthscope.engine.view import View
-from depthscope.errors import Refused
 from depthscope.materials.options import OptionPrompts
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
 from depthscope.runtime.orders import ends, evaluations
-from depthscope.runtime.replay import fixed_order
 from depthscope.runtime.surgery import PLANS, middles
 
 WEAK = "the intact model is not above chance on this task, or no question was read"
@@ -64,12 +63,11 @@ class SurgeryOptions:
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """Recorded prompts; refused where layers may not move, and where nothing follows a prompt."""
-        if not anatomy.has_unembedding():
-            raise Refused("it has no unembedding, so it chooses no option")
-        if not anatomy.family.causal:
-            raise Refused("it is no causal language model, so no option follows a prompt")
-        if reason := fixed_order(anatomy):
-            raise Refused(reason)
+        must_reorder(
+            anatomy,
+            "it has no unembedding, so it chooses no option",
+            "it is no causal language model, so no option follows a prompt",
+        )
         orders = [o for m in middles(anatomy.n_layers, self.kept).values() for o in m.plans().values()]
         need = SweepNeed((), (), 0, replays=-(-evaluations(orders) // anatomy.n_layers))
         prompts = OptionPrompts(self.source, self.items, self.shots, controls=False, longest=self.longest)

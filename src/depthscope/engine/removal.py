@@ -19,15 +19,14 @@ import numpy as np
 from depthscope.engine.journal import Journal
 from depthscope.engine.progress import Progress
 from depthscope.engine.protect import protected, sink_ratios
-from depthscope.engine.replayed import outputs
+from depthscope.engine.replayed import UNFOLLOWED, batches, increases, must_reorder, recorded
 from depthscope.engine.tally import PerDocument
 from depthscope.errors import BadInput, Refused
-from depthscope.runtime.model import Batch, Model
+from depthscope.runtime.model import Model
 from depthscope.runtime.orders import evaluations, separate_evaluations, without
-from depthscope.runtime.replay import fixed_order
-from depthscope.runtime.run import Seen, run
+from depthscope.runtime.run import Seen
 
-ROWS = 256
+TOKENS = 256
 """Token ids of one batch at most."""
 BUDGET = 2**30
 """Bytes of recorded states that are kept between steps; beyond it each step records them anew."""
@@ -121,11 +120,10 @@ def removal_order(
 
 
 def _check(model: Model, windows: Sequence[Sequence[int]], remove: int, lazy: int, beam: int) -> None:
-    reason = fixed_order(model.anatomy)
-    if not model.anatomy.has_unembedding() or not model.anatomy.family.causal:
-        reason = "it is no causal language model: there is no next token whose loss could rise"
-    if reason:
-        raise Refused(f"layers of {model.name} cannot be removed one by one: {reason}")
+    try:
+        must_reorder(model.anatomy, UNFOLLOWED)
+    except Refused as reason:
+        raise Refused(f"layers of {model.name} cannot be removed one by one: {reason}") from None
     if remove < 1 or lazy < 0 or beam < 1:
         raise BadInput(f"remove={remove}, lazy={lazy}, beam={beam}; 1, 0 and 1 are the least")
     if not windows or min(map(len, windows)) < 2:
@@ -189,12 +187,7 @@ class _Text:
     def __init__(self, model: Model, windows: list[list[int]], units: list[str]) -> None:
         self.model = model
         names = units or [f"window {k:06d}" for k in range(len(windows))]
-        self.batches: list[Batch] = []
-        for length in sorted({len(w) for w in windows}, reverse=True):
-            same = [k for k, w in enumerate(windows) if len(w) == length]
-            step = max(1, ROWS // length)
-            for part in (same[k : k + step] for k in range(0, len(same), step)):
-                self.batches.append(Batch.of_ids([windows[k] for k in part], [names[k] for k in part]))
+        self.batches = list(batches(windows, names, TOKENS))
         anatomy = model.anatomy
         size = sum(map(len, windows)) * (anatomy.n_layers + 1) * anatomy.d_model * model.dtype.itemsize
         self.digest = hashlib.sha256(json.dumps([windows, names]).encode()).hexdigest()[:16]
@@ -207,7 +200,7 @@ class _Text:
             if place < len(self.kept):
                 yield self.kept[place]
                 continue
-            seen = run(self.model, batch, read=["L0.resid_pre", "L*.resid_post"], record=True)
+            seen = recorded(self.model, batch)
             if self.fits:
                 self.kept.append(seen)
             yield seen
@@ -230,11 +223,7 @@ class _Text:
         orders = [without(depth, s) for s in sets]
 
         def measured() -> dict[str, Any]:
-            total: PerDocument | None = None
-            for seen in self.passes():
-                part = outputs(seen, orders, seen.batch.documents).increase()
-                total = part if total is None else total.add(part)
-            assert total is not None
+            total = increases(self.passes(), orders)
             return {"units": total.units, "sums": total.sums.tolist(), "counts": total.counts.tolist()}
 
         about = {"text": self.digest, "sets": [list(s) for s in sets]}

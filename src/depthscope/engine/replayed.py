@@ -2,22 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from depthscope.anatomy.anatomy import Anatomy
 from depthscope.engine.tally import PerDocument
+from depthscope.errors import Refused
 from depthscope.runtime.head import Decode
+from depthscope.runtime.model import Batch, Model
 from depthscope.runtime.orders import Order, ends
-from depthscope.runtime.run import Seen
+from depthscope.runtime.replay import fixed_order
+from depthscope.runtime.run import Seen, run
 from depthscope.runtime.sweep import next_ids
 
 TOGETHER = 12
 """Last states that are decoded at one time: the vocabulary is read once for all of them."""
 WANTED = Decode(top_k=1, target=True)
+UNFOLLOWED = "it is no causal language model: there is no next token whose loss could rise"
+"""Why encoders are refused."""
+
+
+def must_reorder(anatomy: Anatomy, undecoded: str, unfollowed: str = UNFOLLOWED) -> None:
+    """Refuse a model whose layers may not move, or whose output says nothing of what moving them does.
+
+    Args:
+        undecoded: what cannot be said without an unembedding. unfollowed: what cannot be said of an encoder.
+
+    Raises:
+        Refused: with the reason.
+    """
+    if not anatomy.has_unembedding():
+        raise Refused(undecoded)
+    if not anatomy.family.causal:
+        raise Refused(unfollowed)
+    if reason := fixed_order(anatomy):
+        raise Refused(reason)
+
+
+def batches(windows: Sequence[Sequence[int]], units: Sequence[str], most: int) -> Iterator[Batch]:
+    """Windows of equal length together, longest first, about `most` token ids a batch."""
+    for length in sorted({len(w) for w in windows}, reverse=True):
+        same = [k for k, w in enumerate(windows) if len(w) == length]
+        step = max(1, most // length)
+        for part in (same[k : k + step] for k in range(0, len(same), step)):
+            yield Batch.of_ids([windows[k] for k in part], [units[k] for k in part])
+
+
+def recorded(model: Model, batch: Batch) -> Seen:
+    """A pass that read all states and can be replayed."""
+    return run(model, batch, read=["L0.resid_pre", "L*.resid_post"], record=True)
 
 
 @dataclass(frozen=True)
@@ -82,6 +119,14 @@ def outputs(seen: Seen, orders: Sequence[Order], units: Sequence[str]) -> Output
     intact_loss, intact_top = _decoded(seen, final[None], final, targets)
     names = tuple(str(units[r]) for r in rows.tolist())
     return Outputs(loss, top, intact_loss[0], intact_top[0], names)
+
+
+def increases(passes: Iterable[Seen], orders: Sequence[Order]) -> PerDocument:
+    """Rise of the loss under each order over all passes, nats, [unit, order]."""
+    total = PerDocument((), np.zeros((0, len(orders))), np.zeros((0, len(orders)), np.int64))
+    for seen in passes:
+        total = total.add(outputs(seen, orders, seen.batch.documents).increase())
+    return total
 
 
 def placed(
