@@ -10,18 +10,19 @@ from typing import Any
 import pytest
 import sheets
 
-from depthscope.advise import decide as module
 from depthscope.advise.cost import Cost, Speed
 from depthscope.advise.decide import decide
 from depthscope.advise.decision import evidence, subjects
 from depthscope.advise.decision.compare import _both, request_seconds
 from depthscope.advise.decision.diagnosis import prompts
 from depthscope.advise.decision.evidence import Lengths
+from depthscope.advise.decision.folder import held
 from depthscope.advise.decision.ladder import sizes
 from depthscope.advise.decision.sheet import load_sheet
+from depthscope.advise.decision.width import spoken
 from depthscope.errors import StoreError
 from depthscope.materials.tasks import Item, Task
-from depthscope.results.decision import STEPS, Decision, Estimate
+from depthscope.results.decision import STEPS, Decision, Estimate, Width, WidthLine
 
 ALTERNATIVE = '\n[[alternatives]]\nname = "short"\nkind = "sibling"\nmodel = "tiny-gpt2"\n'
 
@@ -120,6 +121,34 @@ def test_depth_is_diagnosed_on_the_prompts_of_the_tasks(found: Decision, folder:
     assert (folder / "out" / found.depth.run / "manifest.json").is_file()
 
 
+def test_width_is_measured_on_the_text_and_no_wider_model_is_promised(found: Decision, folder: Path) -> None:
+    assert found.width is not None
+    assert found.width.directions == 32
+    assert [line.state for line in found.width.lines] == [0, 1, 2, 3, 4]
+    assert all(
+        line.directions.value == pytest.approx(32 * (line.share.value or 0)) for line in found.width.lines
+    )
+    assert (folder / "out" / found.width.run / "manifest.json").is_file()
+    keys = [said.key for said in found.steps[6].said]
+    assert keys[-2:] == ["width.not_wider", "healing.not_evaluated"]
+
+
+def test_sentences_on_width_follow_the_interval() -> None:
+    def keys(late: Estimate) -> list[str]:
+        lines = tuple(
+            WidthLine(state, Estimate(8.0 * k, 8.0 * k, 9.0 * k, 8), Estimate(k / 8, k / 8, k / 8 + 0.01, 8))
+            for state, k in enumerate((8, 2, 4, 3, 8))
+        )
+        said = spoken(Width(64, 0.05, lines, late, "width/x"))
+        assert (said[0].slots["most_state"], said[0].slots["least_state"]) == (2, 1)  # 0 and 4 are the ends
+        return [one.key for one in said]
+
+    assert keys(Estimate(0.2, 0.1, 0.3, 8)) == ["width.needed", "width.more", "width.not_wider"]
+    assert keys(Estimate(-0.2, -0.3, -0.1, 8)) == ["width.needed", "width.less", "width.not_wider"]
+    assert keys(Estimate(0.2, -0.1, 0.3, 8)) == ["width.needed", "width.open", "width.not_wider"]
+    assert keys(Estimate()) == ["width.needed", "width.not_wider"]
+
+
 def test_a_second_call_gives_the_same_and_opens_no_model(
     found: Decision, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,7 +196,7 @@ def test_a_folder_with_other_files_is_refused_and_left_alone(folder: Path, tmp_p
 
 
 def test_a_folder_that_another_process_holds_is_refused(folder: Path, tmp_path: Path) -> None:
-    with module._held(tmp_path), pytest.raises(StoreError, match="another process works in"):
+    with held(tmp_path), pytest.raises(StoreError, match="another process works in"):
         decide(load_sheet(folder / "sheet.toml"), tmp_path)
 
 

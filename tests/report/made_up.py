@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from depthscope.advise.decision.sentences import headline, meeting
 from depthscope.advise.decision.verdicts import needed, pareto, share
+from depthscope.advise.decision.width import spoken
 from depthscope.results.decision import (
     Decision,
     Depth,
@@ -19,6 +20,8 @@ from depthscope.results.decision import (
     TaskFound,
     TaskLine,
     Variant,
+    Width,
+    WidthLine,
 )
 
 HOSTILE = "</script><img src=x onerror=alert(1)> | ** \u202eevil \x1b[31m"
@@ -92,12 +95,17 @@ def decision(hostile: str = HOSTILE) -> Decision:
               "undecided")[k])
         for k, (name, volume) in enumerate(zip(TASKS, (120_000.0, 8_000.0, 30_000.0), strict=True))
     )  # fmt: skip
-    every = tuple(Step(number, "done") for number in range(1, 9))
+    widths = tuple(
+        WidthLine(k, Estimate(n, n - 40.0, n + 40.0, 8), Estimate(n / 576, (n - 40) / 576, (n + 40) / 576, 8))
+        for k, n in enumerate((504.0, 360.0, 144.0, 504.0))
+    )
+    width = Width(576, 0.05, widths, Estimate(0.2, 0.1, 0.3, 8), "width")
+    every = tuple(Step(number, "done", spoken(width) if number == 7 else ()) for number in range(1, 9))
     made = Decision(
         "Help desk, third quarter", "present-1b", "EUR", (), (), (Said.of("risk.math", items=400),
         Said.of("risk.safety")), every,
         lines(), variants(hostile), depth, routes, "ladder-3", Estimate(48.0, 24.0, 84.0, 10),
-        {"command": "depthscope decide", "seed": 0},
+        {"command": "depthscope decide", "seed": 0}, width,
     )  # fmt: skip
     made = replace(made, headline=headline(made))
     return replace(made, meeting=meeting(made, dict.fromkeys(TASKS, "ladder-3")))

@@ -14,49 +14,32 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from filelock import FileLock, Timeout
-
-import depthscope
-from depthscope.advise.decision.compare import Matter, base_row, drifted, hints, row, task_costs
+from depthscope.advise.decision.closing import Gathered, concluded, sketch
+from depthscope.advise.decision.compare import Matter, base_row, hints, row
 from depthscope.advise.decision.diagnosis import diagnosed, prompts
 from depthscope.advise.decision.evidence import Bench, Evidence
+from depthscope.advise.decision.folder import held
 from depthscope.advise.decision.ladder import rungs, sizes
 from depthscope.advise.decision.matters import matters, noticed
-from depthscope.advise.decision.risks import notes
-from depthscope.advise.decision.sentences import depth, halves, headline, ladder, meeting, on_task
+from depthscope.advise.decision.retraining import healing
+from depthscope.advise.decision.sentences import depth, halves, ladder, on_task
 from depthscope.advise.decision.sheet import Sheet
 from depthscope.advise.decision.stress import stressed
 from depthscope.advise.decision.subjects import Subject, named, stamped, without
-from depthscope.advise.decision.verdicts import chosen, monthly, pareto, routed
+from depthscope.advise.decision.width import narrowed, spoken
 from depthscope.engine.journal import Journal
 from depthscope.engine.reading import Reading
-from depthscope.errors import EmptyMaterial, Refused, StoreError
-from depthscope.results.decision import (
-    STEPS,
-    Decision,
-    Depth,
-    Estimate,
-    Said,
-    Step,
-    TaskFound,
-    Variant,
-    decoded,
-)
-from depthscope.store.atomic import make_folder, store_error
+from depthscope.errors import EmptyMaterial, Refused
+from depthscope.results.decision import STEPS, Decision, Depth, Said, Step, TaskFound, Variant, Width
+from depthscope.results.decoding import decoded
 
 Progress = Callable[[str], None]
 ROLLOUT = ("shadow", "canary", "accuracy", "form", "length", "rollback")
-BACKWARD = 3.0
-"""Work of training on a token over that of reading it: one pass forward, and about two for the gradients."""
 
 
 def quiet(said: str) -> None:
     """Progress that nobody watches."""
     del said
-
-
-OURS = frozenset({"journal", "depth", "tables", "decision.json", ".lock"})
 
 
 def decide(sheet: Sheet, out: Path, *, command: str = "", progress: Progress = quiet) -> Decision:
@@ -71,7 +54,7 @@ def decide(sheet: Sheet, out: Path, *, command: str = "", progress: Progress = q
         What loading the models, reading the tasks and measuring raise.
     """
     found = matters(sheet)  # before the folder is made: a wrong input leaves nothing behind
-    with _held(out):
+    with held(out):
         return _Procedure(sheet, out, found, command, progress).walk()
 
 
@@ -95,6 +78,7 @@ class _Procedure:
         self.rows: list[Variant] = []
         self.hints: dict[str, dict[str, TaskFound]] = {}
         self.depth: Depth | None = None
+        self.width: Width | None = None
         self.late_at = time.monotonic() + 60 * sheet.minutes if sheet.minutes else float("inf")
         self.out_of_time = False
 
@@ -108,7 +92,7 @@ class _Procedure:
             self.progress(f"step {number}: {name.replace('_', ' ')}")
             done: Step = getattr(self, f"_{name}")(number)
             steps.append(done if not self.out_of_time else replace(done, state="stopped"))
-        return self._decision(tuple(steps))
+        return concluded(self._gathered(), tuple(steps))
 
     def _task_sheet(self, number: int) -> Step:
         return Step(number, "done", noticed([m.line for m in self.matters]))
@@ -132,22 +116,31 @@ class _Procedure:
 
     def _depth(self, number: int) -> Step:
         texts = prompts([m.task for m in self.matters], self.sheet.prompts, self.sheet.seed)
-        digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+        digest, seed = _digest(*texts), self.sheet.seed
         folder = f"depth/{digest}"
-        key = {**self.base.stamp, "prompts": digest, "seed": self.sheet.seed}
-
-        def measured() -> dict[str, Any]:
-            try:
-                return diagnosed(self.base.model, texts, self.out / folder, self.sheet.seed, folder)
-            except (Refused, EmptyMaterial) as reason:
-                return {"refused": str(reason)}
-
-        stored = self.bench.journal.step("depth", key, measured)
+        stored = self._diagnosed(
+            "depth",
+            {"prompts": digest},
+            lambda: diagnosed(self.base.model, texts, self.out / folder, seed, folder),
+        )
         if "refused" in stored:
             return Step(number, "not_evaluated", (Said.of("depth.refused", reason=stored["refused"]),))
         self.depth = decoded(Depth, stored)
-        asked = self._sketch()
+        asked = sketch(self._gathered())
         return Step(number, "done", (depth(asked), *halves(asked)))
+
+    def _diagnosed(
+        self, name: str, about: dict[str, Any], measured: Callable[[], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """What an audit of the base says, remembered; where the base cannot answer, the reason as `refused`."""
+
+        def attempted() -> dict[str, Any]:
+            try:
+                return measured()
+            except (Refused, EmptyMaterial) as reason:
+                return {"refused": str(reason)}
+
+        return self.bench.journal.step(name, {**self.base.stamp, **about, "seed": self.sheet.seed}, attempted)
 
     def _shallow_first(self, number: int) -> Step:
         found = [one for one in self._named() if one.kind == "sibling"]
@@ -185,21 +178,20 @@ class _Procedure:
         return Step(number, "done", stressed(self.rows, self.rows[0]))
 
     def _width_and_retraining(self, number: int) -> Step:
-        return Step(number, "done", (Said.of("width.not_evaluated"), self._healing()))
-
-    def _healing(self) -> Said:
-        tokens = self.sheet.healing_tokens
-        if not tokens:
-            return Said.of("healing.not_evaluated")
-        speed = max(self.evidence[self.base.name].cost.speed, key=lambda one: one.batch)
-        work = BACKWARD * tokens
-        hours = Estimate(
-            work / speed.prefill,
-            work / speed.prefill_range[1],
-            work / speed.prefill_range[0],
-            self.sheet.repeats,
+        about = {"text": self.text, "tokens": self.sheet.tokens}
+        folder, reading = f"width/{_digest(self.text, str(self.sheet.tokens))}", self.bench.reading
+        stored = self._diagnosed(
+            "width",
+            about,
+            lambda: narrowed(self.base.model, reading, self.out / folder, self.sheet.seed, folder),
         )
-        return Said.of("healing.estimate", tokens=tokens, hours=hours)
+        if "refused" in stored:
+            said = (Said.of("width.refused", reason=stored["refused"]), Said.of("width.not_evaluated"))
+        else:
+            self.width = decoded(Width, stored)
+            said = spoken(self.width)
+        cost = self.evidence[self.base.name].cost
+        return Step(number, "done", (*said, healing(cost, self.sheet.healing_tokens, self.sheet.repeats)))
 
     def _rollout(self, number: int) -> Step:
         return Step(number, "done", tuple(Said.of(f"rollout.{name}") for name in ROLLOUT))
@@ -241,111 +233,13 @@ class _Procedure:
             for found in one.tasks
         )
 
-    def _sketch(self) -> Decision:
-        """What is known so far, without verdicts."""
-        lines = tuple(m.line for m in self.matters)
-        title, currency = self.sheet.title, self.sheet.prices.currency
-        return Decision(
-            title,
-            self.base.name,
-            currency,
-            (),
-            (),
-            (),
-            (),
-            lines,
-            tuple(self.rows),
-            self.depth,
-            (),
-            self.base.name,
-        )
-
-    def _decision(self, steps: tuple[Step, ...]) -> Decision:
-        best = pareto(self.rows, self.base.name)
-        self.rows = [replace(one, pareto=one.name in best) for one in self.rows]
-        made = replace(self._sketch(), steps=steps, risks=self._risks(), provenance=_provenance(self))
-        if steps[-1].state != "done":
-            made = replace(made, meeting=meeting(made, self._focus({})))
-            return replace(made, headline=headline(made))
-        order = sorted(self.hints, key=self._expense)
-        choice = {
-            m.line.name: chosen(m.line, {n: self.hints[n][m.line.name] for n in order}, order)
-            for m in self.matters
-        }
-        timed = {
-            **self.evidence,
-            self.base.name: drifted(self.evidence[self.base.name], self.evidence.values()),
-        }
-        costs = {n: task_costs(e, self.matters, self.sheet.prices) for n, e in timed.items()}
-        routes = routed(made.tasks, self.rows, choice, costs, self.base.name)
-        moved = [route.variant for route in routes if route.variant != self.base.name]
-        most = max(moved, key=moved.count, default=self.base.name)
-        made = replace(made, routes=routes, chosen=most, monthly=monthly(routes, self.base.name))
-        made = replace(made, meeting=meeting(made, self._focus(choice)))
-        return replace(made, headline=headline(made))
-
-    def _expense(self, name: str) -> tuple[float, float]:
-        """What variants are ordered by, cheapest first: measured cost, then size."""
-        found = next(one for one in self.rows if one.name == name)
-        return (found.cost.value if found.cost.value is not None else float("inf"), float(found.parameters))
-
-    def _focus(self, choice: dict[str, str | None]) -> dict[str, str]:
-        """For each task the variant that sentences speak of: the chosen one, else the mildest."""
-        others = [one.name for one in self.rows if one.name != self.base.name]
-        if not others:
-            return {}
-        return {
-            m.line.name: choice.get(m.line.name) or others[-1 if len(others) == 1 else 0]
-            for m in self.matters
-        }
-
-    def _risks(self) -> tuple[Said, ...]:
-        about = self.evidence[self.base.name].about if self.base.name in self.evidence else {}
-        return notes(
-            [m.line for m in self.matters], self.rows, flags=self.sheet.risks, family=str(about.get("family", "")),
-            chat_template=bool(about.get("chat_template")), own_text=bool(self.sheet.text),
-            quantised_after=any(one.quantised_after_pruning for one in self.sheet.alternatives),
+    def _gathered(self) -> Gathered:
+        """What is known so far."""
+        return Gathered(
+            self.sheet, self.matters, self.base.name, self.evidence, tuple(self.rows), self.hints, self.depth,
+            self.width, self.command, self.text,
         )  # fmt: skip
 
 
-def _provenance(work: _Procedure) -> dict[str, Any]:
-    sheet = work.sheet
-    about = work.evidence[work.base.name].about if work.base.name in work.evidence else {}
-    return {
-        "command": work.command, "depthscope": depthscope.__version__, "model": about.get("model", sheet.model),
-        "weights": about.get("weights_hash"), "revision": about.get("revision"), "dtype": about.get("dtype"),
-        "device": about.get("device"), "threads": torch.get_num_threads(), "seed": sheet.seed,
-        "text": f"{work.text}, {sheet.tokens} tokens",
-        "sheet_hash": hashlib.sha256(sheet.path.read_bytes()).hexdigest()[:16],
-        "tasks": "; ".join(f"{m.line.name} {m.line.hash}" for m in work.matters),
-    }  # fmt: skip
-
-
-class _held:  # noqa: N801  (reads as a verb where it is used)
-    """The folder of a decision, held by one process; a folder with other files in it is refused."""
-
-    def __init__(self, out: Path) -> None:
-        self.out = make_folder(out)
-        self.lock = FileLock(self.out / ".lock")
-
-    def __enter__(self) -> Path:
-        try:
-            self.lock.acquire(timeout=0)
-        except Timeout as error:
-            raise StoreError(
-                f"another process works in {self.out}; wait for it, or choose another --out"
-            ) from error
-        except OSError as error:
-            raise store_error(error, self.out) from error
-        foreign = sorted(
-            p.name for p in self.out.iterdir() if p.name not in OURS and not p.name.startswith("decision.")
-        )
-        if foreign and not (self.out / "journal").is_dir():
-            self.lock.release()
-            raise StoreError(
-                f"{self.out} is not empty and holds no decision, but {', '.join(foreign[:5])}; choose another --out"
-            )
-        return self.out
-
-    def __exit__(self, *about: object) -> None:
-        self.lock.release()
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]

@@ -21,7 +21,8 @@ HEADLINE = ("decision", "saving", "exceptions", "confidence", "next")
 SHOWN_PER_VERSION, SHOWN = 3, 12
 """The most lost items that the page shows of one version, and in all; the CSV has every one."""
 TABLES: Mapping[str, tuple[str, ...]] = {
-    "task_sheet": ("tasks",), "depth": ("layers",), "stress": ("math", "outputs"), "rollout": ("routing",),
+    "task_sheet": ("tasks",), "depth": ("layers",), "stress": ("math", "outputs"),
+    "width_and_retraining": ("widths",), "rollout": ("routing",),
 }  # fmt: skip
 """The tables of each step; versions by task are shared among the steps in which they came in."""
 
@@ -148,6 +149,9 @@ def _part(decision: Decision, words: Words, found: Mapping[str, Grid], step: Ste
     if name == "depth" and decision.depth is not None:
         full = words.t("page", "full_results", run=decision.depth.run)
         return replace(part, grids=tuple(shown), box=words.t("page", "diagnosis_not"), note=full)
+    if name == "width_and_retraining" and decision.width is not None:
+        full = words.t("page", "full_results", run=decision.width.run)
+        return replace(part, grids=tuple(shown), note=full)
     if name == "stress":
         lost = _lost(decision.variants, words)
         every = sum(len(variant.regressions) for variant in decision.variants)

@@ -58,7 +58,19 @@ class Grid:
 
 def grids(decision: Decision, words: Words) -> dict[str, Grid]:
     """Every table that the decision has rows for, by key."""
-    made = (_core, _tasks, _versions, _results, _routing, _layers, _math, _outputs, _regressions, _origin)
+    made = (
+        _core,
+        _tasks,
+        _versions,
+        _results,
+        _routing,
+        _layers,
+        _widths,
+        _math,
+        _outputs,
+        _regressions,
+        _origin,
+    )
     found = (make(decision, words) for make in made)
     return {grid.key: grid for grid in found if grid.rows}
 
@@ -187,6 +199,15 @@ def _layers(decision: Decision, words: Words) -> Grid:
         for line in lines
     )
     return Grid("layers", words.t("table", "layers"), _headed(words, names), rows)
+
+
+def _widths(decision: Decision, words: Words) -> Grid:
+    lines = decision.width.lines if decision.width else ()
+    rows = tuple(
+        (_count(line.state), _estimate(words, line.directions, digits=0), _estimate(words, line.share, 100.0))
+        for line in lines
+    )
+    return Grid("widths", words.t("table", "widths"), _headed(words, ("state", "directions", "share")), rows)
 
 
 def _math(decision: Decision, words: Words) -> Grid:

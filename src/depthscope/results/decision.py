@@ -6,13 +6,12 @@ on one machine. Percentages, points and money are made when it is rendered; here
 
 from __future__ import annotations
 
-import types
-import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Literal, TypeVar
+from dataclasses import asdict, dataclass, field, is_dataclass
+from typing import Any, Literal
 
 from depthscope.errors import StoreError
+from depthscope.results.decoding import decoded
 
 SCHEMA = 1
 """Version of the stored form."""
@@ -223,6 +222,31 @@ class Depth:
 
 
 @dataclass(frozen=True)
+class WidthLine:
+    """One state of the stream: how many of its directions the loss needs, as a number and as a share of all."""
+
+    state: int
+    directions: Estimate
+    share: Estimate
+
+
+@dataclass(frozen=True)
+class Width:
+    """How much of the width of the stream the base needs on the calibration text.
+
+    Args:
+        directions: the width. allowed: rise of the loss, nats, that a narrowed state may cost. late: share needed in
+            the last third of the states minus that in the middle third. run: folder, relative to the report.
+    """
+
+    directions: int
+    allowed: float
+    lines: tuple[WidthLine, ...]
+    late: Estimate
+    run: str
+
+
+@dataclass(frozen=True)
 class Route:
     """Which variant answers a task, and what that costs a month."""
 
@@ -268,6 +292,7 @@ class Decision:
     chosen: str = ""
     monthly: Estimate = field(default_factory=Estimate)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    width: Width | None = None
     schema: int = SCHEMA
 
     def variant(self, name: str) -> Variant | None:
@@ -291,37 +316,3 @@ class Decision:
                 "run `decide` again"
             )
         return decoded(cls, stored)
-
-
-T = TypeVar("T")
-
-
-def decoded(kind: type[T], stored: object) -> T:
-    """A value of a declared type from its JSON: dataclasses from mappings, tuples from lists, the rest as it is.
-
-    Raises:
-        StoreError: when a field is missing, unknown, or of another form.
-    """
-    try:
-        return _decoded(kind, stored)
-    except (TypeError, KeyError, AttributeError) as error:
-        raise StoreError(f"the stored {kind.__name__} does not fit: {error}; run `decide` again") from error
-
-
-def _decoded(kind: Any, stored: Any) -> Any:  # noqa: ANN401  (any annotation, any JSON)
-    if stored is None:
-        return None
-    if typing.get_origin(kind) is types.UnionType:
-        return _decoded(next(k for k in typing.get_args(kind) if k is not type(None)), stored)
-    if is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        unknown = set(stored) - {f.name for f in fields(kind)}
-        if unknown:
-            raise TypeError(f"unknown {', '.join(sorted(unknown))}")
-        return typing.cast("Any", kind)(
-            **{name: _decoded(hints[name], value) for name, value in stored.items()}
-        )
-    if typing.get_origin(kind) is tuple:
-        inner = typing.get_args(kind)[0]
-        return tuple(_decoded(inner, one) for one in stored)
-    return stored

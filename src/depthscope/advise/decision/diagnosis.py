@@ -66,9 +66,9 @@ def diagnosed(model: Model, texts: Sequence[str], out: Path, seed: int, run: str
 
 def depth_of(found: Run, layers: int, run: str) -> Depth:
     """The box and the table of layers from a run with layer_skip, residual_contribution and logit_lens."""
-    holding = _cell(found, "layer_skip", "depth_holding_90", variant="future_shift")
+    holding = cell(found, "layer_skip", "depth_holding_90", variant="future_shift")
     everywhere, later = (
-        _cell(found, "layer_skip", "half_ratio", variant=name) for name in ("shift", "future_shift")
+        cell(found, "layer_skip", "half_ratio", variant=name) for name in ("shift", "future_shift")
     )
     return Depth(
         layers,
@@ -84,14 +84,14 @@ def depth_of(found: Run, layers: int, run: str) -> Depth:
 def _line(found: Run, layer: int) -> LayerLine:
     return LayerLine(
         layer,
-        _cell(found, "layer_skip", "shift", layer=layer, sublayer="block"),
-        _cell(found, "layer_skip", "future_shift", layer=layer, sublayer="block"),
-        _cell(found, "residual_contribution", "block_relative_norm", layer=layer, sinks="exclude"),
-        _cell(found, "logit_lens", "kl_to_final", state=layer + 1),
+        cell(found, "layer_skip", "shift", layer=layer, sublayer="block"),
+        cell(found, "layer_skip", "future_shift", layer=layer, sublayer="block"),
+        cell(found, "residual_contribution", "block_relative_norm", layer=layer, sinks="exclude"),
+        cell(found, "logit_lens", "kl_to_final", state=layer + 1),
     )
 
 
-def _cell(found: Run, analysis: str, name: str, **labels: int | str) -> Estimate:
+def cell(found: Run, analysis: str, name: str, **labels: int | str) -> Estimate:
     """One cell of a measurement, labels that it has no axis for left out; empty where it is missing."""
     measured = found[analysis].findings.measurements.get(name)
     if measured is None or set(measured.axes) - set(labels):
