@@ -625,15 +625,13 @@ def representation_profile(passes: Sequence[Pass]) -> Numbers:
         later = everything.copy()
         later[0] = False
         rows.append([_shape(numbers(s), everything, later, ~sinks_of(seen)) for s in seen.states])
-    return {
-        name: np.mean([[state[name] for state in window] for window in rows], 0)
-        for name in ("prompt_entropy", "prompt_entropy_s2", "effective_rank", "curvature", "anisotropy")
-    }
+    found = {name: np.mean([[state[name] for state in window] for window in rows], 0) for name in rows[0][0]}
+    return found | {"curvature_change": found["curvature"] - found["curvature"][:1]}
 
 
 def _shape(
     z: np.ndarray, everything: np.ndarray, later: np.ndarray, plain: np.ndarray
-) -> dict[str, list[float]]:
+) -> dict[str, list[float] | float]:
     wei = [unit(z[m] - z[m].mean(0)) for m in (everything, later, plain)]
     spectra = [_spectrum(x) for x in (*wei, z)]
     angles = _angles(z)
@@ -641,17 +639,21 @@ def _shape(
         "prompt_entropy": [s[0] for s in spectra],
         "prompt_entropy_s2": [s[1] for s in spectra],
         "effective_rank": [s[2] for s in spectra],
+        "top_share": [s[3] for s in spectra],
+        "vanished_share": [0.0 for _ in spectra],
+        "largest_token_share": (z**2).sum(-1).max() / (z**2).sum(),
         "curvature": [angles.mean(), _angles(z[later]).mean(), np.minimum(angles, np.pi - angles).mean()],
         "anisotropy": [_mean_cosine(unit(z[m])) for m in (everything, later, plain)],
     }
 
 
-def _spectrum(x: np.ndarray) -> tuple[float, float, float]:
-    """S1 and S2 of the Gram eigenvalues over ln min(n, d), and exp of the entropy of the singular values."""
+def _spectrum(x: np.ndarray) -> tuple[float, float, float, float]:
+    """S1 and S2 of the Gram eigenvalues over ln min(n, d), exp of the entropy of singular values, largest share."""
     sigma = np.linalg.svd(x, compute_uv=False)
     p = sigma**2 / (sigma**2).sum()
     most = math.log(min(x.shape))
-    return _entropy(p) / most, -math.log((p**2).sum()) / most, math.exp(_entropy(sigma / sigma.sum()))
+    rank = math.exp(_entropy(sigma / sigma.sum()))
+    return _entropy(p) / most, -math.log((p**2).sum()) / most, rank, p.max()
 
 
 def _entropy(p: np.ndarray) -> float:

@@ -31,7 +31,7 @@ Row = tuple[tuple[str, ...], str]
 DEPTHS = ("first", "stable", "persistent")
 SCORES = {"entropy": "nats", "entropy_norm": "1", "distance": "tokens"}
 MASSES = ("previous", "first", "self", "local_8", "local_32")
-PROFILE = {"prompt_entropy": "1", "prompt_entropy_s2": "1", "effective_rank": "1", "curvature": "radians"}
+PROFILE = ("prompt_entropy", "prompt_entropy_s2", "effective_rank", "top_share", "vanished_share", "anisotropy")
 ONSETS, CELLS = ("definition", "k", "mode"), ("bucket", "token")
 ASKED = ("task", "mode")
 WRITES = ("layer", "sublayer")
@@ -249,8 +249,9 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
         "agreement": (("mode", "criterion", "kept"), "probability"),
     },
     "representation_profile": {
-        **{name: (("state", "mode"), unit) for name, unit in PROFILE.items()},
-        "anisotropy": (("state", "mode"), "1"),
+        **dict.fromkeys(PROFILE, (("state", "mode"), "1")),
+        **dict.fromkeys(("curvature", "curvature_change"), (("state", "mode"), "radians")),
+        "largest_token_share": (("state",), "1"),
     },
     "fact_depth": {
         **{f"{who}{name}": row for who in ("", "control_") for name, row in ANSWERS.items()},

@@ -7,7 +7,6 @@ import torch
 from torch.testing import assert_close
 
 from depthscope.errors import BadInput, UnknownName
-from depthscope.measures import spectrum
 from depthscope.measures.spectrum import (
     MODES,
     effective_rank,
@@ -246,23 +245,3 @@ def test_unknown_names_and_orders_are_refused_with_what_is_known() -> None:
         prompt_entropy(ORTHONORMAL, all_valid(ORTHONORMAL), normalisation="maxentropy")
     with pytest.raises(BadInput, match="-1"):
         renyi_entropy(torch.tensor([1.0]), -1.0)
-
-
-@pytest.mark.parametrize("mode", spectrum.MODES)
-def test_the_gram_route_has_the_spectrum_of_the_prepared_vectors(mode: str) -> None:
-    vectors = torch.randn(3, 9, 16, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    vectors[1, 0] *= 300
-    mask = torch.ones(3, 9, dtype=torch.bool)
-    mask[2, 6:] = False
-    prepared = spectrum.prepared_gram(spectrum.token_gram(vectors), mask, mode)
-    rows = spectrum.prepare(vectors, mask, mode)
-    torch.testing.assert_close(prepared, rows @ rows.mT, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(
-        spectrum.spectrum_of(prepared), spectrum.gram_eigenvalues(rows), rtol=1e-9, atol=1e-12
-    )
-    torch.testing.assert_close(spectrum.s2_of(prepared), spectrum.s2_entropy(rows))
-
-
-def test_a_spectrum_with_a_negative_eigenvalue_is_refused() -> None:
-    with pytest.raises(ValueError, match="no negative eigenvalues"):
-        spectrum.spectrum_of(torch.tensor([[[0.0, 1.0], [1.0, 0.0]]], dtype=torch.float64))

@@ -5,17 +5,20 @@ Question: At which depth are the token vectors of a text most diverse, most comp
 Method: For every window and state: prompt_entropy = entropy of the spectrum of the token Gram matrix over
 ln of the largest number of directions (S1, modes: wei = centred unit rows, uncentred; _no_first without
 position 0, _no_massive without massive positions); prompt_entropy_s2 the same of order 2; effective_rank =
-exp of the entropy of the singular values; curvature = mean angle between successive steps of the token
-path, in radians (signed; folded ignores the sense); anisotropy = mean cosine between the vectors of
-different positions of a window. Values are means over windows.
+exp of the entropy of the singular values; top_share = share of the largest eigenvalue; vanished_share = tokens
+that centring leaves nothing of. curvature = mean angle between successive steps of the token path, in radians
+(signed; folded ignores the sense); curvature_change = the same minus that of state 0. anisotropy = mean cosine
+between the vectors of different positions of a window. largest_token_share = share of the squared lengths that
+the longest vector holds. Values are means over windows.
 
 How to read: Entropy near 1 means that tokens point in many directions, near 0 that they share one. A
 curvature of 2.09 is that of independent vectors, 1.57 of a random walk, 0 of a straight line. Richest means
-highest entropy with massive positions left out.
+highest entropy with massive positions left out. Where largest_token_share is near 1, the uncentred spectrum
+describes one token.
 
 What misleads: One massive token can make a valley by itself: compare wei with wei_no_massive before you
-speak of compression. Entropy depends on window length. A high score does not say that the layer is best for
-a task.
+speak of compression. Entropy depends on window length. Folding reverses the order of angles beyond a right
+one, and most are: folded rises where signed falls. A high score does not say that the layer is best for a task.
 
 Source: Skean et al. 2025, Layer by Layer (arXiv 2502.02013); Wei et al. 2024 (2401.17139); Hosseini and
 Fedorenko 2023.
@@ -23,47 +26,34 @@ Fedorenko 2023.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from depthscope.anatomy.anatomy import Anatomy
-from depthscope.engine.measured import mean, part, states
+from depthscope.engine.measured import difference, mean, part, states
 from depthscope.engine.needs import Facts, Needs
+from depthscope.engine.pooled import final_normed
+from depthscope.engine.profile import WHICH, Asked, Chosen, Curved, Shapes, Spectral, shapes
+from depthscope.engine.sublayer_points import points, sublayer_sites, sublayer_vectors
 from depthscope.engine.tally import PerDocument, Tally
 from depthscope.engine.view import View
-from depthscope.measures.geometry import anisotropy_from_sums, mean_turn, turns
-from depthscope.measures.spectrum import (
-    effective_rank,
-    prepared_gram,
-    renyi_entropy,
-    s2_of,
-    spectrum_of,
-    token_gram,
-)
+from depthscope.errors import BadInput
+from depthscope.measures.spectrum import NORMALISATIONS, VANISHED, VANISHED_OF
+from depthscope.measures.threads import spread
+from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
 
-SPECTRAL = ("wei", "wei_no_first", "wei_no_massive", "uncentred")
-CURVED = ("signed", "signed_no_first", "folded")
-COSINE = ("all", "no_first", "no_massive")
-UNITS = {
-    "prompt_entropy": "1",
-    "prompt_entropy_s2": "1",
-    "effective_rank": "1",
-    "curvature": "radians",
-    "anisotropy": "1",
-}
-MODES = {
-    "prompt_entropy": SPECTRAL,
-    "prompt_entropy_s2": SPECTRAL,
-    "effective_rank": SPECTRAL,
-    "curvature": CURVED,
-    "anisotropy": COSINE,
-}
+SPECTRA = ("prompt_entropy", "prompt_entropy_s2", "effective_rank", "top_share", "vanished_share")
+UNITS = {**dict.fromkeys((*SPECTRA, "renyi_entropy", "anisotropy", "largest_token_share"), "1"),
+         "curvature": "radians"}  # fmt: skip
+NORMED, SUBLAYER = "normed_", "sublayer_"
+MISSING = "fewer than two different token vectors, or fewer than three tokens"
 
 
 @dataclass(frozen=True)
@@ -72,81 +62,146 @@ class RepresentationProfile:
 
     Args:
         exact: windows whose full spectrum is taken (S1, effective rank); S2, curvature and anisotropy use all windows.
+        modes: of spectra: wei, uncentred, unit, centred, reference (see `measures.reference`), each also with
+            _no_first or _no_massive.
+        curved: of curvature: signed, folded, state_angle, each also with _wei (of vectors prepared so), _k2 (steps of
+            two tokens, or more), _no_first, _no_massive, in that order.
+        orders: further orders of the entropy on the exact windows, as renyi_entropy.
+        normalisation: what entropies are divided by: raw, logN, logD, logNlogD, maxEntropy, maxRank.
+        final_norm: everything once more of states after the model's final norm, as normed_*.
+        sublayers: spectra at the points of each block besides, as sublayer_*.
     """
 
     exact: int = 100
+    modes: tuple[str, ...] = ("wei", "wei_no_first", "wei_no_massive", "uncentred")
+    curved: tuple[str, ...] = ("signed", "signed_no_first", "folded")
+    orders: tuple[float, ...] = ()
+    normalisation: str = "maxEntropy"
+    final_norm: bool = False
+    sublayers: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.modes or not self.curved:
+            raise BadInput(f"modes={self.modes} and curved={self.curved}; at least one of each is needed")
+        if self.normalisation not in NORMALISATIONS:
+            raise BadInput(f"normalisation={self.normalisation!r}; it is one of {', '.join(NORMALISATIONS)}")
+        if not all(order >= 0 for order in self.orders):
+            raise BadInput(f"orders={self.orders}; an entropy has an order of 0 or more")
+        for mode in self.modes:
+            Spectral.of(mode)
+        for mode in self.curved:
+            Curved.of(mode)
 
     def needs(self, anatomy: Anatomy) -> Needs:
-        """The states."""
-        del anatomy
-        return Needs(frozenset({"L0.resid_pre", "L*.resid_post"}))
+        """The states, and where asked what passes between them."""
+        more = sublayer_sites(anatomy) if self.sublayers else ()
+        return Needs(frozenset({"L0.resid_pre", "L*.resid_post", *more}))
 
     def observe(self, model: Model, batch: Batch, seen: View, given: Mapping[str, Result]) -> Tally:
-        """One row a window: [window, state, mode] of each measure."""
-        del model, given
-        masks = _masks(batch, seen)
-        exact = torch.tensor([w < self.exact for w in seen.shard.windows])
-        per_state = [_state(vectors, masks, exact) for vectors in seen.states]
-        stacked = {
-            name: torch.stack([s[name] for s in per_state], 1).double().cpu().numpy() for name in UNITS
-        }
-        return Tally({name: PerDocument.of(seen.units, values) for name, values in stacked.items()})
+        """One row a window: [window, state, ...] of each measure."""
+        del given
+        found = spread(partial(self._shapes, chosen=self._chosen(batch, seen), seen=seen), seen.states)
+        tally = _tallied("", found, seen.units)
+        if self.final_norm:
+            normed = [final_normed(model, state) for state in seen.states]
+            found = spread(partial(self._shapes, chosen=self._chosen(batch, seen), seen=seen), normed)
+            tally |= _tallied(NORMED, found, seen.units)
+        if self.sublayers:
+            work = partial(self._point, chosen=self._chosen(batch, seen), seen=seen)
+            found = spread(work, list(sublayer_vectors(model.anatomy, seen)))
+            named = {name: [each[name] for each in found] for name in SPECTRA}
+            tally |= {
+                SUBLAYER + name: _stacked(values, seen.units, (model.anatomy.n_layers, -1))
+                for name, values in named.items()
+            }
+        return Tally(tally)
+
+    def _chosen(self, batch: Batch, seen: View) -> Chosen:
+        later = batch.mask.clone()
+        later[:, 0] = False
+        exact = torch.tensor([w < self.exact for w in seen.shard.windows], device=later.device)
+        return Chosen(dict(zip(WHICH, (batch.mask, later, seen.plain), strict=True)), exact)
+
+    def _shapes(self, vectors: Tensor, chosen: Chosen, seen: View) -> Shapes:
+        vanished = VANISHED_OF.get(seen.seen["L0.resid_pre"].dtype, VANISHED)
+        asked = Asked(self.modes, self.curved, self.orders, self.normalisation, vanished)
+        return shapes(vectors, chosen, asked)
+
+    def _point(self, vectors: Tensor | None, chosen: Chosen, seen: View) -> Shapes:
+        if vectors is None:
+            nothing = torch.full((len(chosen.exact), len(self.modes)), torch.nan, dtype=torch.float64)
+            return dict.fromkeys(SPECTRA, nothing)
+        return self._shapes(vectors, chosen, seen)
 
     def conclude(self, total: Tally, facts: Facts) -> Findings:
         """One curve over states for each measure and mode."""
-        found = []
-        for name, unit in UNITS.items():
-            axes = {**states(facts), "mode": np.asarray(MODES[name])}
-            note = "mean over windows; states before the final norm"
-            missing = "fewer than two different token vectors, or fewer than three tokens"
-            found.append(mean(part(total, name, PerDocument), name, axes, unit, facts, note, missing))
+        found = [*self._curves(total, "", "before", facts)]
+        if self.final_norm:
+            found += self._curves(total, NORMED, "after", facts)
+        if self.sublayers:
+            found += self._sublayer_curves(total, facts)
         return Findings({m.name: m for m in found})
 
+    def _curves(self, total: Tally, prefix: str, where: str, facts: Facts) -> Iterator[Measurement]:
+        spectral, curved = {"mode": np.asarray(self.modes)}, {"mode": np.asarray(self.curved)}
+        axes = {
+            **dict.fromkeys(SPECTRA, spectral),
+            "curvature": curved,
+            "anisotropy": {"mode": np.asarray(WHICH)},
+            "largest_token_share": {},
+        }
+        if self.orders:
+            axes["renyi_entropy"] = {**spectral, "definition": np.asarray([f"S_{a:g}" for a in self.orders])}
+        note = f"mean over windows; states {where} the final norm"
+        for name, more in axes.items():
+            values = part(total, prefix + name, PerDocument)
+            said = f"{note}; {self._said(name)}" if self._said(name) else note
+            yield mean(
+                values, prefix + name, {**states(facts), **more}, UNITS.get(name, "1"), facts, said, MISSING
+            )
+        turned = part(total, f"{prefix}curvature", PerDocument)
+        yield difference(
+            _at_first(turned), turned, f"{prefix}curvature_change", {**states(facts), **curved}, "radians", facts,
+            f"{note}; minus that of state 0, same windows", MISSING,
+        )  # fmt: skip
 
-def _masks(batch: Batch, seen: View) -> dict[str, Tensor]:
-    later = batch.mask.clone()
-    later[:, 0] = False
-    return {"all": batch.mask, "no_first": later, "no_massive": seen.plain}
+    def _said(self, name: str) -> str:
+        """What the note of an entropy adds: its divisor, and what the reference mode is."""
+        if "entropy" not in name:
+            return ""
+        reference = any(mode.startswith("reference") for mode in self.modes)
+        quirk = (
+            "; reference = published code: negative entries of the Gram matrix set to 0" if reference else ""
+        )
+        return f"{self.normalisation}{quirk}"
+
+    def _sublayer_curves(self, total: Tally, facts: Facts) -> Iterator[Measurement]:
+        axes = {
+            "layer": np.arange(facts.n_layers), "sublayer": np.asarray(points()), "mode": np.asarray(self.modes),
+        }  # fmt: skip
+        stream = (
+            "resid_pre + mixer write, which no module reads: blocks are parallel"
+            if facts.parallel
+            else "a state"
+        )
+        note = f"mean over windows; resid_mid is {stream}"
+        for name in SPECTRA:
+            values = part(total, SUBLAYER + name, PerDocument)
+            gone = f"{MISSING}; or the block has no such point"
+            yield mean(values, SUBLAYER + name, axes, "1", facts, note, gone)
 
 
-def _state(vectors: Tensor, masks: dict[str, Tensor], exact: Tensor) -> dict[str, Tensor]:
-    """All measures of one state, [row, mode]."""
-    gram = token_gram(vectors)
-    spectra = [_spectrum(gram, vectors.shape[-1], masks, mode, exact) for mode in SPECTRAL]
-    turned = turns(vectors, masks["all"])
-    bends = [
-        mean_turn(*turned, masks["all"]).angle,
-        mean_turn(*turned, masks["no_first"]).angle,
-        mean_turn(*turned, masks["all"], fold=True).angle,
-    ]
-    return {
-        "prompt_entropy": torch.stack([s[0] for s in spectra], -1),
-        "prompt_entropy_s2": torch.stack([s[1] for s in spectra], -1),
-        "effective_rank": torch.stack([s[2] for s in spectra], -1),
-        "curvature": torch.stack(bends, -1),
-        "anisotropy": _anisotropy(vectors, torch.stack([masks[m] for m in COSINE], 1)),
-    }
+def _tallied(prefix: str, found: list[Shapes], units: tuple[str, ...]) -> dict[str, PerDocument]:
+    return {prefix + name: _stacked([state[name] for state in found], units, (-1,)) for name in found[0]}
 
 
-def _spectrum(
-    gram: Tensor, d: int, masks: dict[str, Tensor], mode: str, exact: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(S1, S2, effective rank) of each row; S1 and rank are NaN where the row is not among the exact ones."""
-    kind, _, which = mode.partition("_")
-    prepared = prepared_gram(gram, masks[which or "all"], kind)
-    n = (prepared.diagonal(dim1=-2, dim2=-1) > 0).sum(-1)
-    most = torch.log(n.clamp(max=d).double())
-    usable = n > 1
-    second = torch.where(usable, s2_of(prepared) / most, torch.nan)
-    first, rank = torch.full_like(second, torch.nan), torch.full_like(second, torch.nan)
-    if exact.any():
-        p = spectrum_of(prepared[exact])
-        first[exact] = torch.where(usable[exact], renyi_entropy(p, 1.0) / most[exact], torch.nan)
-        rank[exact] = torch.where(usable[exact], effective_rank(p), torch.nan)
-    return first, second, rank
+def _stacked(values: list[Tensor], units: tuple[str, ...], lead: tuple[int, ...]) -> PerDocument:
+    """[row, *lead, ...] from one tensor [row, ...] a state, or a layer and point."""
+    stacked = torch.stack(values, 1).unflatten(1, lead)
+    return PerDocument.of(units, stacked.cpu().numpy())
 
 
-def _anisotropy(vectors: Tensor, masks: Tensor) -> Tensor:
-    """Mean cosine between different tokens, [row, mode], of the tokens in each mask [row, mode, token]."""
-    unit = torch.nn.functional.normalize(vectors, dim=-1)
-    return anisotropy_from_sums(masks.to(unit) @ unit, masks.sum(-1))
+def _at_first(found: PerDocument) -> PerDocument:
+    """The sums of state 0 at every state."""
+    sums, counts = (np.broadcast_to(a[:, :1], a.shape) for a in (found.sums, found.counts))
+    return PerDocument(found.units, sums, counts)

@@ -79,10 +79,15 @@ def mean_turn(
     defined: Bool[Tensor, "batch angle"],
     mask: Bool[Tensor, "batch token"],
     fold: bool = False,
+    step: int = 1,
 ) -> Curvature:
-    """Mean of the defined angles that touch tokens in `mask` only; `fold` takes pi - angle above pi/2."""
+    """Mean of the defined angles that touch tokens in `mask` only; `fold` takes pi - angle above pi/2.
+
+    An angle touches every `step`-th token: three of them where there are token - 2 `step` angles, two where there are
+    token - `step`.
+    """
     angles, n = at_least_float32(angles), angles.shape[1]
-    valid = torch.stack([mask[:, k : k + n] for k in range(mask.shape[1] - n + 1)]).all(0)
+    valid = torch.stack([mask[:, k : k + n] for k in range(0, mask.shape[1] - n + 1, step)]).all(0)
     usable = valid & defined
     angles = torch.minimum(angles, math.pi - angles) if fold else angles
     enough = (mask.sum(-1) >= 3) & usable.any(-1)
