@@ -1,7 +1,5 @@
 """Pooling: one vector of a text out of the vectors of its tokens."""
 
-from __future__ import annotations
-
 from typing import Literal, get_args
 
 import torch
