@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from depthscope.measures.transitions import last_rise, line_left, resampled, two_levels, two_levels_p
+from depthscope.measures.statistics import resampled
+from depthscope.measures.transitions import last_rise, line_left, two_levels, two_levels_p
 
 
 def test_the_last_rise_is_the_last_negative_value_before_one_that_is_not() -> None:

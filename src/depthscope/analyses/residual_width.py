@@ -190,8 +190,7 @@ class ResidualWidth:
                 reached = for_good(curves <= self.allowed).astype(int)
             return then(grid[reached])
 
-        value, low, high = bootstrap_curve(loss.sums, loss.counts, widths, DRAWS, facts.seed)
-        return Interval(np.asarray(value), np.asarray(np.fmin(low, value)), np.asarray(np.fmax(high, value)))
+        return bootstrap_curve(loss.sums, loss.counts, widths, DRAWS, facts.seed).holding()
 
 
 def _narrowed(seen: View, state: int, fitted: Directions, place: int, kept: tuple[int, ...]) -> list[Tensor]:

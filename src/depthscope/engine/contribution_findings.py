@@ -9,7 +9,7 @@ from depthscope.engine.needs import Facts
 from depthscope.engine.tally import Extremes, PerDocument, Rows, Tally
 from depthscope.engine.written import WRITERS
 from depthscope.measures.quantiles import bootstrap_quantiles
-from depthscope.measures.transitions import resampled
+from depthscope.measures.statistics import resampled
 from depthscope.results.measurement import Measurement
 
 SINKS = ("exclude", "include", "only")

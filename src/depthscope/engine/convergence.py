@@ -14,7 +14,7 @@ from depthscope.engine.curves import for_good
 from depthscope.engine.measured import DRAWS
 from depthscope.engine.needs import Facts
 from depthscope.engine.tally import PerDocument
-from depthscope.measures.transitions import resampled
+from depthscope.measures.statistics import resampled
 from depthscope.results.measurement import Measurement
 
 EARLY = 2

@@ -238,11 +238,11 @@ class Skipped:
 
     def _interval(
         self, way: Callable[[np.ndarray], np.ndarray], curve: tuple[np.ndarray, np.ndarray], floor: np.ndarray
-    ) -> tuple[float, float, float]:
+    ) -> Interval:
         def statistic(drawn: np.ndarray) -> np.ndarray:
-            return way(_rows(drawn, floor))[:, None]
+            return way(_rows(drawn, floor))
 
-        return _held(bootstrap_curve(*curve, statistic, DRAWS, self.facts.seed))
+        return bootstrap_curve(*curve, statistic, DRAWS, self.facts.seed).holding()
 
     def _contrast(self, curves: dict[str, tuple[np.ndarray, np.ndarray] | None]) -> Measurement:
         """Half ratio of the effect on future tokens minus that of the effect on all, drawn together."""
@@ -258,9 +258,9 @@ class Skipped:
 
             def statistic(drawn: np.ndarray) -> np.ndarray:
                 found = half_ratio(np.where(drawn < floors, 0.0, drawn))
-                return found[:, 1:] - found[:, :1]
+                return found[:, 1] - found[:, 0]
 
-            cells = np.asarray(_held(bootstrap_curve(sums, counts, statistic, DRAWS, self.facts.seed)))
+            cells = np.asarray(bootstrap_curve(sums, counts, statistic, DRAWS, self.facts.seed).holding())
             n = int((later[1] > 0).any(1).sum())
         gaps = self._why_no_future() or "too few layers, or layers that were not skipped"
         return Measurement(
@@ -274,12 +274,6 @@ class Skipped:
         kind = "future_floor" if profile.startswith("future") else "floor"
         level = FLOOR * np.nan_to_num(self._floor(kind))
         return level[2:3] if profile.endswith("shift") else level[3:]
-
-
-def _held(found: Interval) -> tuple[float, float, float]:
-    """A number and its interval; of a curved statistic the draws may all lie to one side, the ends then reach it."""
-    value, low, high = (float(np.ravel(x)[0]) for x in found)
-    return value, min(low, value), max(high, value)
 
 
 def _rows(drawn: np.ndarray, floor: np.ndarray) -> np.ndarray:

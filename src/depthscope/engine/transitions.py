@@ -7,7 +7,8 @@ import numpy as np
 from depthscope.engine.measured import DRAWS
 from depthscope.engine.needs import Facts
 from depthscope.engine.tally import PerDocument
-from depthscope.measures.transitions import last_rise, line_left, resampled, two_levels, two_levels_p
+from depthscope.measures.statistics import resampled
+from depthscope.measures.transitions import last_rise, line_left, two_levels, two_levels_p
 from depthscope.results.measurement import Measurement
 
 FIRST, LAST = 2, 1

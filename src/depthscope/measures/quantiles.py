@@ -7,7 +7,7 @@ from jaxtyping import Num, Shaped
 
 from depthscope.errors import BadInput
 from depthscope.measures.laws import Law
-from depthscope.measures.statistics import Interval
+from depthscope.measures.statistics import Interval, multiplicities
 
 
 def bootstrap_quantiles(
@@ -35,8 +35,7 @@ def bootstrap_quantiles(
     found = np.full((3, len(shares), values.shape[1]), np.nan)
     if not len(names):
         return Interval(*found)
-    generator = np.random.default_rng(seed)
-    weights = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
+    weights = multiplicities(len(names), draws, seed)
     whole = np.ones((1, len(names)))
     ends = [100 * (1 - level) / 2, 100 * (1 + level) / 2]
     for cell in np.flatnonzero(~np.isnan(values).any(0)):

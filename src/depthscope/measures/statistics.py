@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Num, Shaped
+from jaxtyping import Float, Int, Num, Shaped
 
 from depthscope.errors import BadInput
 from depthscope.measures.laws import Law
@@ -23,6 +23,29 @@ class Interval(NamedTuple):
     value: np.ndarray
     low: np.ndarray
     high: np.ndarray
+
+    def holding(self) -> "Interval":
+        """The same with ends that reach the value: the draws of a curved statistic may all lie to one side of it.
+
+        Ends that are NaN stay NaN.
+        """
+        low, high = np.minimum(self.low, self.value), np.maximum(self.high, self.value)
+        return Interval(np.asarray(self.value), np.asarray(low), np.asarray(high))
+
+
+def multiplicities(units: int, draws: int, seed: int) -> Int[np.ndarray, "draw unit"]:
+    """How often each unit occurs in draws with replacement of as many as there are; rows sum to that number."""
+    return np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=draws)
+
+
+def resampled(
+    sums: Num[np.ndarray, " unit *items"], counts: Num[np.ndarray, " unit *items"], draws: int, seed: int
+) -> Float[np.ndarray, " draw *items"]:
+    """Curves of ratios of sums over units drawn with replacement, one a draw; NaN where a draw has no count."""
+    units, items = sums.shape[0], sums.shape[1:]
+    weights = multiplicities(units, draws, seed).astype(np.float64)
+    top, bottom = (np.asarray(part, np.float64).reshape(units, -1) for part in (sums, counts))
+    return _divide(weights @ top, weights @ bottom).reshape(draws, *items)
 
 
 def bootstrap_ratio(
@@ -60,7 +83,7 @@ def bootstrap_ratio(
     spread = counts.reshape(counts.shape + (1,) * (sums.ndim - counts.ndim))
     top = np.asarray(sums, np.float64).reshape(units, -1)
     bottom = np.broadcast_to(np.asarray(spread, np.float64), sums.shape).reshape(units, -1)
-    weights = _multiplicities(units, draws, seed).astype(np.float64)
+    weights = multiplicities(units, draws, seed).astype(np.float64)
     low, high = _ends(_divide(weights @ top, weights @ bottom), level)
     too_few = (bottom != 0).sum(0) < 2
     low[too_few] = high[too_few] = np.nan
@@ -89,7 +112,7 @@ def bootstrap_difference(
     sides = (first_sums, first_counts, second_sums, second_counts)
     units, items = first_sums.shape[0], first_sums.shape[1:]
     parts = [np.asarray(side, np.float64).reshape(units, -1) for side in sides]
-    weights = _multiplicities(units, draws, seed).astype(np.float64)
+    weights = multiplicities(units, draws, seed).astype(np.float64)
     drawn = [weights @ part for part in parts]
     low, high = _ends(_divide(drawn[2], drawn[3]) - _divide(drawn[0], drawn[1]), level)
     too_few = np.minimum((parts[1] != 0).sum(0), (parts[3] != 0).sum(0)) < 2
@@ -119,7 +142,7 @@ def bootstrap_median(
     if len(names) < 2:
         value = np.median(ordered) if len(ordered) else np.nan
         return Interval(*np.array([value, np.nan, np.nan]))
-    weights = _multiplicities(len(names), draws, seed)
+    weights = multiplicities(len(names), draws, seed)
     medians = [_medians(ordered, weights[block][:, member]) for block in _blocks(draws, len(ordered))]
     low, high = _ends(np.concatenate(medians)[:, None], level)
     return Interval(np.median(ordered), low[0], high[0])
@@ -152,7 +175,7 @@ def bootstrap_quantile(
     value = _quantiles(ordered, np.ones((1, len(ordered)), np.int64), share)[0]
     if len(names) < 2:
         return Interval(*np.array([value, np.nan, np.nan]))
-    weights = _multiplicities(len(names), draws, seed)
+    weights = multiplicities(len(names), draws, seed)
     drawn = [_quantiles(ordered, weights[block][:, member], share) for block in _blocks(draws, len(ordered))]
     low, high = _ends(np.concatenate(drawn)[:, None], level)
     return Interval(value, low[0], high[0])
@@ -174,11 +197,10 @@ def bootstrap_curve(
     Returns:
         Interval of shape [*cells]; its ends are NaN with fewer than 2 units.
     """
-    units, items = sums.shape[0], sums.shape[1:]
-    weights = _multiplicities(units, draws, seed).astype(np.float64)
-    top, bottom = (np.asarray(part, np.float64).reshape(units, -1) for part in (sums, counts))
-    value = np.asarray(statistic(_divide(top.sum(0), bottom.sum(0)).reshape(1, *items)), np.float64)[0]
-    drawn = np.asarray(statistic(_divide(weights @ top, weights @ bottom).reshape(draws, *items)), np.float64)
+    units = sums.shape[0]
+    whole = _divide(np.asarray(sums, np.float64).sum(0), np.asarray(counts, np.float64).sum(0))
+    value = np.asarray(statistic(whole[None]), np.float64)[0]
+    drawn = np.asarray(statistic(resampled(sums, counts, draws, seed)), np.float64)
     low, high = _ends(drawn.reshape(draws, -1), level)
     if units < 2:
         low, high = np.full_like(low, np.nan), np.full_like(high, np.nan)
@@ -214,7 +236,7 @@ def bootstrap_regression(
     if len(names) < 2 or np.isnan(value).any():
         nothing = np.full(width, np.nan)
         return Interval(value, nothing, nothing.copy())
-    weights = _multiplicities(len(names), draws, seed).astype(np.float64)
+    weights = multiplicities(len(names), draws, seed).astype(np.float64)
     drawn = _solved(np.einsum("du,uij->dij", weights, gram), weights @ moment)
     return Interval(value, *_ends(drawn, level))
 
@@ -274,11 +296,6 @@ def holm(p_values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return adjusted
 
 
-def _multiplicities(units: int, draws: int, seed: int) -> np.ndarray:
-    """How often each unit occurs in each draw, [draws, unit] integers; rows sum to the number of units."""
-    return np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=draws)
-
-
 def _divide(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     return np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom != 0)
 
@@ -330,6 +347,8 @@ def _blocks(draws: int, width: int) -> Iterator[slice]:
 
 
 LAWS = (
+    Law(multiplicities, ()),
+    Law(resampled, (), {"draws": 20, "seed": 0}),
     Law(bootstrap_ratio, ("scale_free",)),
     Law(bootstrap_difference, ("scale_free",)),
     Law(bootstrap_median, ()),

@@ -7,7 +7,7 @@ least-squares change point (Hinkley 1970), tested by permutation (Efron and Tibs
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Float
 
 from depthscope.measures.laws import Law
 
@@ -23,17 +23,6 @@ class Split(NamedTuple):
     place: np.ndarray
     size: np.ndarray
     left: np.ndarray
-
-
-def resampled(
-    sums: Num[np.ndarray, " unit *items"], counts: Num[np.ndarray, " unit *items"], draws: int, seed: int
-) -> Float[np.ndarray, " draw *items"]:
-    """Curves of ratios of sums over units drawn with replacement, one a draw; NaN where a draw has no count."""
-    units = sums.shape[0]
-    weights = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=draws)
-    top, bottom = (weights @ np.asarray(p, np.float64).reshape(units, -1) for p in (sums, counts))
-    found = np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom != 0)
-    return found.reshape(draws, *sums.shape[1:])
 
 
 def last_rise(curves: Float[np.ndarray, "*items n"]) -> Float[np.ndarray, "*items"]:
@@ -91,7 +80,6 @@ def two_levels_p(curve: Float[np.ndarray, " n"], draws: int = 1000, seed: int = 
 
 
 LAWS = (
-    Law(resampled, (), {"draws": 20, "seed": 0}),
     Law(last_rise, ("scale_free",)),
     Law(two_levels, ()),
     Law(line_left, ()),

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from depthscope.errors import BadInput
+from depthscope.measures.statistics import multiplicities
 from depthscope.plots import colours, finish, relative_depth, rows, tooltip, with_unit, y_axis, y_scale
 from depthscope.report.assets import as_json
 from depthscope.report.page import render
@@ -220,7 +221,7 @@ def _aligned(name: str, found: tuple[Measurement, ...], sums: tuple[DocumentSums
 def _paired(found: tuple[Measurement, ...], sums: tuple[DocumentSums, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Bounds of the differences to the first run: the same documents are drawn for all runs (seeded)."""
     count = len(sums[0].units)
-    weights = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), DRAWS).astype(np.float64)
+    weights = multiplicities(count, DRAWS, seed=0).astype(np.float64)
     curves = np.stack([_drawn(m, s, weights) for m, s in zip(found, sums, strict=True)])
     apart = curves - curves[:1]
     with warnings.catch_warnings():
