@@ -79,7 +79,7 @@ def test_pairs_are_scored_by_their_cosines() -> None:
     (found,) = scored(task, np.stack([near, mixed, 7 * near]).astype(np.float32))
     np.testing.assert_allclose(found.score(), [1, -1, 1])
     pairs = labelled(
-        "pair", [{"text_a": "a", "text_b": r["text_b"], "label": int(r["score"] > 2)} for r in rows]
+        "pair", [{"text_a": "a", "text_b": r["text_b"], "label": int(float(r["score"]) > 2)} for r in rows]
     )
     (found,) = scored(pairs, np.stack([near, mixed]).astype(np.float32))
     np.testing.assert_allclose(found.score(), [1, (1 / 3 + 2 / 4) / 2])
