@@ -101,6 +101,11 @@ def compared(
     )  # fmt: skip
 
 
+def items_needed(differing: float, margin: float) -> float:
+    """Items that tell a loss of `margin` from none: 3.84 q / margin^2 for the share q of items that differ."""
+    return 3.84 * differing / margin**2
+
+
 def mcnemar(gained: int, lost: int) -> float:
     """Two-sided exact p that both models are equally often right alone: 2 P(X <= min), X binomial of one half."""
     n = gained + lost
@@ -122,9 +127,9 @@ def _interval(n: int, gained: int, lost: int, draws: int, seed: int) -> tuple[fl
 def _more(n: int, gained: int, lost: int, margin: float) -> int | None:
     q, d = (gained + lost) / n, (gained - lost) / n
     unseen = math.log(0.025) / math.log(1 - margin)
-    needed = max(3.84 * q / margin**2, unseen)
+    needed = max(items_needed(q, margin), unseen)
     if needed <= n:
         if math.isclose(d, -margin):
             return None
-        needed = 3.84 * (q - d * d) / (margin + d) ** 2
+        needed = items_needed(q - d * d, margin + d)
     return max(1, math.ceil(needed) - n)

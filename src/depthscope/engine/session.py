@@ -71,13 +71,7 @@ class Session:
             "complete": False,
         }
         self.folder.write_manifest(self.manifest)
-        self._write_inputs(self.sources[None])
-
-    def _write_inputs(self, source: Source) -> None:
-        items = source.windows.items
-        self.folder.write_inputs(
-            source.name, [w.index for w in items], [w.document for w in items], [w.ids for w in items]
-        )
+        self.sources[None].write(self.folder)
 
     def source(self, material: Material | None) -> Source:
         """What a material gives, read once; its ids are written beside those of the text."""
@@ -87,7 +81,7 @@ class Session:
             name = f"{material.name}-{windows.hash[:8]}" if taken else material.name
             found = self.sources[material] = Source.of(name, windows)
             self.manifest["materials"][name] = found.described()
-            self._write_inputs(found)
+            found.write(self.folder)
         return self.sources[material]
 
     def work(self, asked: Chosen) -> None:

@@ -11,6 +11,7 @@ from depthscope.errors import BadInput
 from depthscope.materials.window import Windows
 from depthscope.runtime.lens import LOGIT, Lens
 from depthscope.runtime.model import Model
+from depthscope.store.run import RunFolder
 
 Lenses = str | Path | Lens | Sequence[str | Path | Lens]
 """One lens or several: `logit`, a folder, several with commas, or lens objects."""
@@ -34,6 +35,13 @@ class Source:
         """With the units of the windows."""
         kind, units = windows.units()
         return cls(name, windows, kind, units)
+
+    def write(self, folder: RunFolder) -> None:
+        """Leave the ids that are read in a run folder."""
+        items = self.windows.items
+        folder.write_inputs(
+            self.name, [w.index for w in items], [w.document for w in items], [w.ids for w in items]
+        )
 
     def described(self) -> dict[str, Any]:
         """For the manifest."""

@@ -92,10 +92,7 @@ def conduct(
             "non_finite": {"count": 0}, "complete": False,
         }  # fmt: skip
         folder.write_manifest(manifest)
-        items = source.windows.items
-        folder.write_inputs(
-            source.name, [w.index for w in items], [w.document for w in items], [w.ids for w in items]
-        )
+        source.write(folder)
         journal = Journal(folder.parts("journal"), json.dumps(identity(model)), source.windows.hash)
         work = Work(model, source.windows, source.units, source.kind, journal, folder.path, seed, progress)
         found = study.run(work)

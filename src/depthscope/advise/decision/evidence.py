@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ import torch
 from depthscope.advise.cost import Cost, measured
 from depthscope.advise.decision.subjects import Subject
 from depthscope.advise.scoring import By, Scores, asked, score
+from depthscope.advise.verification import ways
 from depthscope.engine.journal import Journal
 from depthscope.engine.provenance import hashed, identity
 from depthscope.engine.reading import Reading
@@ -85,10 +86,7 @@ class Bench:
         for name, task in self.tasks.items():
             self.progress(f"{subject.name}: {name}")
             key = {"task": task.hash, "chat": self.chat}
-            ways = cast(
-                "tuple[By, ...]", ("generation", "likelihood") if task.kind == "choice" else ("generation",)
-            )
-            scores[name] = {way: self._score(subject, task, way) for way in ways}
+            scores[name] = {way: self._score(subject, task, way) for way in ways(task)}
             said = scores[name]["generation"].said
             found = self._kept("lengths", subject, key, lambda m, t=task, s=said: _lengths(m, t, s))
             lengths[name] = Lengths(tuple(found["prompt"]), tuple(found["answer"]))

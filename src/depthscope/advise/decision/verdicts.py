@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from depthscope.advise.paired import items_needed
 from depthscope.results.decision import Estimate, Route, TaskFound, TaskLine, Variant, Verdict
 
 Z = 1.959964
@@ -43,7 +44,7 @@ def share(right: int, n: int) -> Estimate:
 
 def needed(allowed_drop: float, differing: float = DIFFERING) -> int:
     """Items that tell the allowed drop δ from no loss: 3.84 q / δ², q the share of items that differ."""
-    return math.ceil(3.84 * differing / allowed_drop**2)
+    return math.ceil(items_needed(differing, allowed_drop))
 
 
 def can_lose(base: Estimate, chance: float, allowed_drop: float) -> bool:
