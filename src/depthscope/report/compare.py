@@ -178,7 +178,7 @@ def _curves(shared: Mapping[str, tuple[Measurement, ...]]) -> dict[str, _Curve]:
     curves: dict[str, _Curve] = {}
     for key, found in shared.items():
         axes = list(found[0].axes)
-        if sum(axis in ("state", "layer") for axis in axes) != 1 or "later_layer" in axes or "head" in axes:
+        if sum(axis in ("state", "layer") for axis in axes) != 1 or {"later_layer", "other_state", "head"} & set(axes):
             continue
         split = [axis for axis in axes if axis not in ("state", "layer")]
         labels = [[v for v in found[0].axes[a] if all(v in m.axes[a] for m in found)] for a in split]

@@ -22,7 +22,7 @@ AXES = frozenset({
     "token", "bucket", "k", "lens", "mode", "sinks", "relation", "option", "task", "kept", "step", "variant", "model",
     "seed", "definition", "transition", "depth", "word_class", "policy", "target", "every", "score",
     "level",
-    "source", "criterion", "other",
+    "source", "criterion", "other", "other_state",
 })  # fmt: skip
 """The only axis names (DESIGN glossary)."""
 
