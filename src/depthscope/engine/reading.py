@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -47,10 +48,14 @@ class Reading:
                 f"--window {self.window} is longer than the {limit} positions that {model.name} has learnt; "
                 f"use --window {limit} or less"
             )
+        return self.cut(model.tokenizer, model.config.model_type)
+
+    def cut(self, tokenizer: Any, model_type: str) -> Windows:  # noqa: ANN401
+        """Read and cut with a tokenizer, without a model."""
         source, documents = read(self.text, self.field)
         return cut(
-            documents, model.tokenizer, source=source, tokens=self.tokens, window=self.window, bos=self.bos,
-            model_type=model.config.model_type, max_length=self.max_length, chat=self.chat,
+            documents, tokenizer, source=source, tokens=self.tokens, window=self.window, bos=self.bos,
+            model_type=model_type, max_length=self.max_length, chat=self.chat,
         )  # fmt: skip
 
 
