@@ -55,7 +55,11 @@ def plain(text: str) -> str:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """All analyses on a tiny model; one that sweeps hundreds of problems by default sweeps a few."""
     out = tmp_path_factory.mktemp("docs") / "run"
-    few = {"depth_by_difficulty": {"source": "brackets", "per_level": 1, "shots": 0}}
+    few = {
+        "augmentation_invariance": {"texts": 6, "views": 2, "words": 4},
+        "layer_similarity": {"texts": 8, "words": 4},
+        "depth_by_difficulty": {"source": "brackets", "per_level": 1, "shots": 0},
+    }
     asked = [ANALYSES[name](**few.get(name, {})) for name in ANALYSES]
     return ds.audit(ds.load("tiny-llama"), asked, tokens=512, window=32, out=out)
 

@@ -31,7 +31,14 @@ Row = tuple[tuple[str, ...], str]
 DEPTHS = ("first", "stable", "persistent")
 SCORES = {"entropy": "nats", "entropy_norm": "1", "distance": "tokens"}
 MASSES = ("previous", "first", "self", "local_8", "local_32")
-PROFILE = ("prompt_entropy", "prompt_entropy_s2", "effective_rank", "top_share", "vanished_share", "anisotropy")
+PROFILE = (
+    "prompt_entropy",
+    "prompt_entropy_s2",
+    "effective_rank",
+    "top_share",
+    "vanished_share",
+    "anisotropy",
+)
 ONSETS, CELLS = ("definition", "k", "mode"), ("bucket", "token")
 ASKED = ("task", "mode")
 WRITES = ("layer", "sublayer")
@@ -253,6 +260,43 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
         **dict.fromkeys(("curvature", "curvature_change"), (("state", "mode"), "radians")),
         "largest_token_share": (("state",), "1"),
     },
+    "dataset_geometry": {
+        **dict.fromkeys(
+            ("dataset_entropy", "effective_rank", "participation_ratio"), (("state", "mode"), "1")
+        ),
+        **dict.fromkeys(("rankme", "nesum", "spectral_anisotropy", "cosine_anisotropy"), (("state",), "1")),
+        **dict.fromkeys(("self_cluster", "uniformity", "kurtosis"), (("state",), "1")),
+        **dict.fromkeys(("outlier_dimensions", "outlier_share"), (("state",), "1")),
+        **dict.fromkeys(("decay", "decay_fit", "intrinsic_dimension"), (("state", "definition"), "1")),
+        "entropy_by_count": (("state", "kept"), "1"),
+        "spectrum": (("state", "k"), "1"),
+        "duplicates": ((), "1"),
+    },
+    "augmentation_invariance": {
+        **dict.fromkeys(("infonce_loss", "infonce_bound"), (("state", "variant", "mode"), "nats")),
+        "infonce_normalised": (("state", "variant", "mode"), "1"),
+        "partner_top1": (("state", "variant"), "probability"),
+        **dict.fromkeys(
+            (
+                *("positive_cosine", "negative_cosine", "lidar", "lidar_normalised", "lidar_mean_eigenvalue"),
+                *("lidar_corrected", "lidar_above", "dime_normalised"),
+            ),
+            (("state", "variant"), "1"),
+        ),
+        **dict.fromkeys(("lidar_entropy", "dime", "dime_2"), (("state", "variant"), "nats")),
+        "loss_above_last": (("state",), "nats"),
+        **dict.fromkeys(("lidar_noise_mean", "lidar_noise_edge"), ((), "1")),
+        "changed_share": ((), "probability"),
+    },
+    "layer_similarity": {
+        **dict.fromkeys(
+            ("cka", "debiased_cka", "knn_overlap", "procrustes_distance", "svcca"),
+            (("state", "other_state", "mode"), "1"),
+        ),
+        "svcca_kept": (("state", "mode"), "1"),
+        "change": (("layer", "mode"), "1"),
+        "knn_chance": ((), "1"),
+    },
     "fact_depth": {
         **{f"{who}{name}": row for who in ("", "control_") for name, row in ANSWERS.items()},
         "answer_accuracy": (("bucket",), "probability"),
@@ -316,6 +360,15 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
             (("score", "kept"), "1"),
         ),
     },
+    "adaptive_compute": {
+        **dict.fromkeys(("deep_share", "early_share"), (("definition",), "probability")),
+        "settled": (("definition",), "1"),
+        "settled_histogram": (("definition", "state"), "probability"),
+        "jsd": (("state",), "nats"),
+        "write_cosine": (("layer", "later_layer"), "1"),
+        "repeat_cosine": (("mode",), "1"),
+        "block": (("layer",), "1"),
+    },
     "head_patterns": {
         **{name: (("layer", "head"), unit) for name, unit in SCORES.items()},
         **dict.fromkeys(MASSES, (("layer", "head"), "probability")),
@@ -342,6 +395,7 @@ NO_NEXT_TOKEN = "it is no causal language model: there is no next token whose lo
 for name in ("surgery", "pruning_criteria", "pruning_damage"):
     REFUSALS["bert", name] = NO_NEXT_TOKEN
 PARAMETERS = {
+    "dataset_geometry": {"modes": ("wei",)},
     "residual_width": {"fit": 200, "tokens": 64, "sixteenths": (4, 8)},
     "surgery": {"tokens": 64, "sublayer_tokens": 64, "kept": (1,)},
     "pruning_criteria": {"tokens": 64, "future_tokens": 64, "gradient_tokens": 64, "future": 1},
@@ -366,14 +420,18 @@ PARAMETERS = {
         "fewest": 3,
         "draws": 10,
     },
+    "augmentation_invariance": {"texts": 5, "views": 2, "words": 3, "draws": 1},
+    "layer_similarity": {"texts": 8, "words": 3, "poolings": ("mean",)},
     "early_exit": {"positions": 64, "targets": (90, 95), "every": (1, 2)},
     "residual_erasure": {"prompts": 2, "longest": 16},
     "integrated_gradients": {"prompts": 1, "longest": 16, "steps": 4, "cap": 4},
+    "adaptive_compute": {"positions": 64},
     "head_patterns": {"every_query": 4},
 }
 UNTRUE = ("accuracy", "full_accuracy", "full_cross_entropy")
 """Measurements against the true next token, which only causal models have."""
 BY_DATA = {
+    *(("augmentation_invariance", name) for name in MEASUREMENTS["augmentation_invariance"]),
     *(("layer_skip", n) for n in ("half_ratio", "half_ratio_difference", "depth_holding_90", "depth_score")),
     ("frequency_onset", "onset"),
     ("lens_validation", "set_share_retained"),
@@ -390,6 +448,7 @@ BY_DATA = {
         for name in ("cosine_crossing", "norm_change_layer", "norm_change_ratio", "norm_change_p")
     ),
     *(("pos_depth", name) for name in MEASUREMENTS["pos_depth"]),
+    *(("dataset_geometry", name) for name in ("decay", "decay_fit", "intrinsic_dimension")),
     *(("residual_width", name) for name in MEASUREMENTS["residual_width"]),
     *(
         (asked, name)
@@ -437,6 +496,10 @@ def missing_cells(analysis: str, name: str, anatomy: Anatomy) -> np.ndarray | bo
         return np.array([[not x.mixers(), False, x.mlp is None] for x in layers])
     if analysis == "layer_skip" and name in PAIRS:
         return np.tril(np.ones((len(layers), len(layers)), bool), -1)
+    if name == "write_cosine":  # a layer is compared with later ones
+        return np.tril(np.ones((len(layers), len(layers)), bool))
+    if name == "repeat_cosine":  # no block of these models runs twice
+        return np.array([True, False])
     if analysis == "residual_contribution":
         none = np.array([[post_norm or not x.mixers(), post_norm or x.mlp is None, False] for x in layers])
         writer = name.partition("_")[0]

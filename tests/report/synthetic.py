@@ -98,6 +98,22 @@ TEXTS = {
         "A large p is no proof of equal depth.",
         "Csordas et al. 2025, arXiv:2505.13898",
     ),
+    "adaptive_compute": Text(
+        "Adaptive compute",
+        "Do some tokens need nearly all of the depth while others are done early?",
+        "The divergence of every state's prediction from the final one.",
+        "Early and deep shares that are both large say that tokens differ.",
+        "A depth is that of a lens.",
+        "arXiv:2602.13517, as recalled",
+    ),
+    "prune": Text(
+        "Which layers of a model can go",
+        "Which layers can be removed, what is lost, and what is gained?",
+        "Sets of layers are proposed, screened by loss and verified by tasks.",
+        "A task holds when the interval of its difference lies above the margin.",
+        "A small rise of the loss says little of tasks.",
+        "Men et al. 2024, arXiv:2403.03853",
+    ),
     "early_exit": Text(
         "Early exit",
         "How many layers could be saved if a token left as soon as it is safe?",
@@ -137,6 +153,22 @@ TEXTS = {
         "Near the whole width means that the width is in use.",
         "A correlation at best for the question whether a wider model would be better.",
         "Csordás et al. 2025, arXiv:2505.13898, discussion",
+    ),
+    "augmentation_invariance": Text(
+        "Whether noise moves a text",
+        "At which depth does a disturbed text keep its vector?",
+        "Views of each text are pooled and must find each other.",
+        "A low loss says that noise does not move a text into another's place.",
+        "Invariance is not quality.",
+        "Skean et al. 2025, arXiv:2502.02013",
+    ),
+    "layer_similarity": Text(
+        "How alike the states are",
+        "Which states hold the same arrangement of texts?",
+        "CKA of pooled vectors of all pairs of states.",
+        "Blocks along the diagonal are stretches that keep the arrangement.",
+        "With few texts plain CKA finds unrelated vectors alike.",
+        "Kornblith et al. 2019",
     ),
     "layer_skip": Text(
         "What skipping a layer costs",
@@ -642,6 +674,47 @@ def representation_profile(spread: float = 0.01, peak: float = 4.0) -> Result:
     return result("representation_profile", found)
 
 
+def augmentation_invariance(best: int = 8, gain: float = 0.3, spread: float = 0.1) -> Result:
+    """A loss with its smallest value at one state, `gain` nats below the last; twice the chance where shuffled."""
+    valley = 1.0 + 0.02 * np.abs(STATES - best)
+    valley[best], valley[-1] = 1.0, 1.0 + gain
+    both = {"state": STATES, "variant": ("views", "shuffled")}
+    losses = {**both, "mode": ("symmetric", "one_way", "nt_xent")}
+    shuffled = np.stack([valley, 0 * valley + 5], -1)
+    above, ends = valley - valley[-1], (valley - valley[-1] - spread, valley - valley[-1] + spread)
+    n = np.full(len(STATES), DOCUMENTS)
+    return result(
+        "augmentation_invariance",
+        [
+            measurement("infonce_loss", losses, np.stack([shuffled] * 3, -1), "nats"),
+            measurement("infonce_normalised", losses, 1 - np.stack([shuffled] * 3, -1) / 4),
+            measurement("partner_top1", both, 1 / (1 + shuffled), "probability"),
+            measurement("lidar", both, 30 - shuffled),
+            measurement("lidar_corrected", both, 6 - shuffled),
+            measurement("dime", both, 1 / shuffled, "nats"),
+            Measurement("loss_above_last", {"state": STATES}, above, "nats", *ends, n, n),
+        ],
+    )
+
+
+def layer_similarity(largest: int = 5, change: float = 0.4, spread: float = 0.05) -> Result:
+    """States that are alike up to one layer and from it on."""
+    side = largest < STATES
+    alike = np.where(side[:, None] == side, 0.9, 0.5)
+    np.fill_diagonal(alike, 1.0)
+    changes = np.full(L, 0.1)
+    changes[largest] = change
+    modes = ("mean", "mean_no_massive")
+    by = {"state": STATES, "other_state": STATES, "mode": modes}
+    return result(
+        "layer_similarity",
+        [
+            measurement("debiased_cka", by, np.stack([alike] * 2, -1)),
+            measurement("change", {"layer": LAYERS, "mode": modes}, np.stack([changes] * 2, -1), "1", spread),
+        ],
+    )
+
+
 def head_patterns(layers: int = L, heads: int = H) -> Result:
     chance = np.random.default_rng(0)
     by = {"layer": np.arange(layers), "head": np.arange(heads)}
@@ -663,6 +736,37 @@ def corpus_statistics(writer: int | None = 1) -> Result:
         measurement("sink_writer", {"layer": LAYERS}, sink),
     ]
     return result("corpus_statistics", found)
+
+
+def adaptive_compute(early: float = 0.3, deep: float = 0.2, spread: float = 0.1) -> Result:
+    shares = np.stack([np.exp(-((STATES - centre) ** 2) / 8) for centre in (7.0, 6.0)])
+    cosines = np.where(np.triu(np.ones((L, L)), 1) > 0, 0.4 - np.abs(LAYERS[:, None] - LAYERS) / L, np.nan)
+    both = {"definition": ("bits", "nats")}
+    found = [
+        measurement("early_share", both, np.array([1.0, 1.2]) * early, "probability", spread),
+        measurement("deep_share", both, np.array([1.0, 0.8]) * deep, "probability", spread),
+        measurement("settled", both, [7.2, 6.1]),
+        measurement("settled_histogram", {**both, "state": STATES}, shares / shares.sum(1, keepdims=True), "probability"),
+        measurement("jsd", {"state": STATES}, 0.6 * (1 - DEPTH), "nats"),
+        measurement("write_cosine", {"layer": LAYERS, "later_layer": LAYERS}, cosines, missing="with later ones only"),
+    ]
+    return result("adaptive_compute", found)
+
+
+def prune(facts: tuple[float, float] = (-0.02, 0.02), sums: tuple[float, float] = (-0.5, -0.3)) -> Result:
+    """A removal of two layers whose tasks have these intervals; the margin is 5 points of 100."""
+    candidates = {"variant": np.asarray(["2 influence", "2 greedy+loss"])}
+    tasks = {"task": np.asarray(["facts by generation", "sums by generation"])}
+    low, high = (np.array([facts[end], sums[end]]) for end in (0, 1))
+    counts = np.array([40, 40])
+    found = [
+        measurement("loss_increase", candidates, [0.3, 0.2], "nats"),
+        Measurement("layers_removed", candidates, np.array([2.0, 2.0]), "1"),
+        Measurement("chosen", candidates, np.array([0.0, 1.0]), "1"),
+        Measurement("difference", tasks, (low + high) / 2, "probability", low, high, counts, counts),
+        Measurement("margin", tasks, np.array([0.05, 0.05]), "probability"),
+    ]
+    return result("prune", found)
 
 
 def surgery() -> Result:
@@ -732,7 +836,11 @@ def results() -> dict[str, Result]:
         surgery,
         pruning_criteria,
         pruning_damage,
+        adaptive_compute,
+        prune,
         representation_profile,
+        augmentation_invariance,
+        layer_similarity,
         head_patterns,
         corpus_statistics,
     )

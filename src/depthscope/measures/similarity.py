@@ -6,6 +6,7 @@ centring); Ding et al. 2021 (Procrustes distance of representations); Raghu et a
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -90,14 +91,9 @@ def procrustes_distance(
     Range 0 to sqrt 2; a metric. From Gram matrices: with K = U S^2 U^T the nuclear norm is that of S_x U_x^T U_y S_y.
     NaN where all vectors of a state are equal.
     """
-    left, right = _roots(first), _roots(second)
-    found = torch.full((len(left), len(right)), math.nan, dtype=torch.float64, device=first.device)
-    with one_thread():
-        for row, x in enumerate(left):
-            for column, y in enumerate(right):
-                if x.numel() and y.numel():
-                    found[row, column] = (2 - 2 * torch.linalg.svdvals(x.mT @ y).sum()).clamp_min(0).sqrt()
-    return found
+    left = _roots(first)
+    right = left if second is first else _roots(second)
+    return _each_pair(left, right, _rotated_distance)
 
 
 def svcca(
@@ -114,14 +110,9 @@ def svcca(
     Raises:
         BadInput: for a share outside (0, 1].
     """
-    left, right = _leading(first, share, most), _leading(second, share, most)
-    found = torch.full((len(left), len(right)), math.nan, dtype=torch.float64, device=first.device)
-    with one_thread():
-        for row, x in enumerate(left):
-            for column, y in enumerate(right):
-                if x.numel() and y.numel():
-                    found[row, column] = torch.linalg.svdvals(x.mT @ y).clamp(0, 1).mean()
-    return found
+    left = _leading(first, share, most)
+    right = left if second is first else _leading(second, share, most)
+    return _each_pair(left, right, _mean_correlation)
 
 
 def svcca_kept(
@@ -129,6 +120,29 @@ def svcca_kept(
 ) -> Float[Tensor, " first"]:
     """How many directions of each state `svcca` keeps; 0 where all vectors are equal."""
     return torch.tensor([float(axes.shape[1]) for axes in _leading(first, share, most)], dtype=torch.float64)
+
+
+def _each_pair(
+    left: list[Tensor], right: list[Tensor], measure: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """A symmetric measure of all pairs, taken once of each where the sides are one; NaN where one has no direction."""
+    found = torch.full((len(left), len(right)), math.nan, dtype=torch.float64)
+    with one_thread():
+        for row, x in enumerate(left):
+            for column, y in enumerate(right):
+                if right is left and column < row:
+                    found[row, column] = found[column, row]
+                elif x.numel() and y.numel():
+                    found[row, column] = measure(x, y)
+    return found
+
+
+def _rotated_distance(x: Tensor, y: Tensor) -> Tensor:
+    return (2 - 2 * torch.linalg.svdvals(x.mT @ y).sum()).clamp_min(0).sqrt()
+
+
+def _mean_correlation(x: Tensor, y: Tensor) -> Tensor:
+    return torch.linalg.svdvals(x.mT @ y).clamp(0, 1).mean()
 
 
 def _centred(gram: Tensor) -> Tensor:

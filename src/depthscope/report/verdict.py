@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from depthscope.report import early_guesses, erasure, linear_maps, residual
+from depthscope.report import early_guesses, erasure, linear_maps, residual, similarity
+from depthscope.report.adaptive import tokens_differ
 from depthscope.report.difficulty import harder_deeper
 from depthscope.report.later_tokens import late_layers
 from depthscope.report.pruning import deepest_may_go
 from depthscope.report.sentence import Cell, Verdict
+from depthscope.report.shortened import tasks_kept
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Result
 
@@ -191,10 +193,14 @@ RULES: tuple[tuple[str, Callable[[Results], Verdict]], ...] = (
     ("layer_skip", cheapest_layers),
     ("layer_skip", late_layers),
     ("pruning_damage", deepest_may_go),
+    ("prune", tasks_kept),
     ("depth_by_difficulty", harder_deeper),
+    ("adaptive_compute", tokens_differ),
     ("linear_maps", linear_maps.depth_kept),
     ("residual_erasure", erasure.question_needed),
     ("representation_profile", richest_state),
+    ("augmentation_invariance", similarity.most_invariant),
+    ("layer_similarity", similarity.largest_change),
 )
 """Which analysis a rule needs, and the rule; in the order of the box."""
 

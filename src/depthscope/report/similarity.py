@@ -1,0 +1,69 @@
+"""Verdicts on vectors of whole texts: where noise moves them least, and where their arrangement changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from depthscope.report.sentence import Cell, Verdict
+from depthscope.results.measurement import Measurement
+from depthscope.results.result import Result
+
+Results = Mapping[str, Result]
+
+
+def most_invariant(results: Results) -> Verdict:
+    """Which state noise moves least: the smallest loss, set against the last state over the same texts."""
+    topic = "Which state noise moves least"
+    result = results["augmentation_invariance"]
+    found, above = result["infonce_loss"].select(variant="views", mode="symmetric"), result["loss_above_last"]
+    if not np.isfinite(found.value).any():
+        return Verdict(topic, f"Not decided: {found.missing}.", False, "")
+    states = [int(s) for s in found.axes["state"]]
+    best = states[int(np.nanargmin(found.value))]
+    loss, cell = Cell.of(found, state=best), Cell.of(above, state=best)
+    top1 = Cell.of(result["partner_top1"].select(variant="views"), state=best).value
+    because = (
+        f"augmentation_invariance/loss_above_last of state {best} is {cell.said()} nats; the threshold is 0. "
+        f"Its loss is {loss.said()}."
+    )
+    reads = "Random weights can do this too: compare with the untrained null."
+    if best == states[-1]:
+        others = [Cell.of(above, state=s) for s in states[:-1]]
+        if all(other.low > 0 for other in others):
+            sentence = f"The last state: views find their partner in {top1:.0%} of the texts. {reads}"
+            return Verdict(topic, sentence, True, because)
+        return Verdict(topic, "Not decided: earlier states are as good as the last.", False, because)
+    if cell.high < 0:
+        sentence = (
+            f"State {best} of {states[-1]} better than the last one: views find their partner in {top1:.0%} of the "
+            f"texts. {reads}"
+        )
+        return Verdict(topic, sentence, True, because)
+    return Verdict(topic, "Not decided: the best state cannot be told from the last one.", False, because)
+
+
+def largest_change(results: Results) -> Verdict:
+    """Which layer changes the arrangement of texts most: 1 minus debiased CKA across it; intervals may not meet."""
+    topic = "Which layer changes the arrangement of texts most"
+    found, mode = _one_mode(results["layer_similarity"]["change"])
+    if not np.isfinite(found.value).any():
+        return Verdict(topic, f"Not decided: {found.missing}.", False, "")
+    cells = {int(layer): Cell.of(found, layer=layer) for layer in found.axes["layer"]}
+    cells = {layer: cell for layer, cell in cells.items() if np.isfinite(cell.value)}
+    most = max(cells, key=lambda layer: cells[layer].value)
+    because = f"layer_similarity/change of layer {most} is {cells[most].said()} with {mode} pooling; no interval of "
+    because += "another layer may meet it."
+    if any(cell.overlaps(cells[most]) for layer, cell in cells.items() if layer != most):
+        words = "Not decided: the layer of the largest change cannot be told from all others."
+        return Verdict(topic, words, False, because)
+    depth = len(np.asarray(found.axes["layer"]))
+    sentence = f"Layer {most} of {depth}: debiased CKA falls to {1 - cells[most].value:.2f} across it."
+    return Verdict(topic, sentence, True, because)
+
+
+def _one_mode(found: Measurement) -> tuple[Measurement, str]:
+    modes = [str(mode) for mode in found.axes["mode"]]
+    mode = next((one for one in modes if "no_massive" in one), modes[0])
+    return found.select(mode=mode), mode

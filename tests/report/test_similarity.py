@@ -1,0 +1,63 @@
+"""Sentences about vectors of whole texts are told where intervals allow, and not where they meet."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import synthetic
+
+from depthscope.report.similarity import largest_change, most_invariant
+from depthscope.results.measurement import Measurement
+from depthscope.results.result import Findings, Result
+
+
+def without_values(result: Result) -> Result:
+    gone = {
+        name: Measurement(name, m.axes, np.full(m.value.shape, np.nan), m.unit, missing="all alike")
+        for name, m in result.findings.measurements.items()
+    }
+    return replace(result, findings=Findings(gone))
+
+
+@pytest.mark.parametrize(
+    ("best", "gain", "spread", "decided", "words"),
+    [
+        (8, 0.3, 0.1, True, "State 8 of 12 better than the last one: views find their partner in 50%"),
+        (8, 0.05, 0.1, False, "Not decided: the best state cannot be told from the last"),
+        (12, 0.0, 0.01, True, "The last state: views find their partner in 50%"),
+        (12, 0.0, 0.1, False, "Not decided: earlier states are as good as the last"),
+    ],
+)
+def test_the_state_that_noise_moves_least_is_set_against_the_last(
+    best: int, gain: float, spread: float, decided: bool, words: str
+) -> None:
+    found = most_invariant({"augmentation_invariance": synthetic.augmentation_invariance(best, gain, spread)})
+    assert found.decided == decided
+    assert found.sentence.startswith(words)
+    assert decided == ("untrained null" in found.sentence)
+    assert "threshold is 0" in found.because
+
+
+@pytest.mark.parametrize(
+    ("change", "spread", "words"),
+    [
+        (0.4, 0.05, "Layer 5 of 12: debiased CKA falls to 0.60"),
+        (0.12, 0.3, "Not decided: the layer of the largest"),
+    ],
+)
+def test_a_layer_is_named_where_no_other_comes_near(change: float, spread: float, words: str) -> None:
+    found = largest_change({"layer_similarity": synthetic.layer_similarity(5, change, spread)})
+    assert found.sentence.startswith(words)
+    assert found.decided == (not words.startswith("Not"))
+    assert "mean_no_massive" in found.because
+
+
+def test_scores_without_a_value_decide_nothing() -> None:
+    for rule, result in (
+        (most_invariant, synthetic.augmentation_invariance()),
+        (largest_change, synthetic.layer_similarity()),
+    ):
+        found = rule({result.analysis: without_values(result)})
+        assert (found.sentence, found.decided) == ("Not decided: all alike.", False)
