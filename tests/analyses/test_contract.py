@@ -42,6 +42,7 @@ PROFILE = (
 ONSETS, CELLS = ("definition", "k", "mode"), ("bucket", "token")
 ASKED = ("task", "mode")
 WRITES = ("layer", "sublayer")
+EDITS = ("repetition", "randomness", "length", "truncation", "copies")
 RANKS = ("participation_ratio", "entropy_rank", "stable_rank", "k90", "k99")
 ANSWERS: dict[str, Row] = {
     **dict.fromkeys(("onset", "onset_median"), ((*ONSETS, *CELLS), "1")),
@@ -297,6 +298,14 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
         "change": (("layer", "mode"), "1"),
         "knn_chance": ((), "1"),
     },
+    "extreme_inputs": {
+        **{f"{kind}_entropy": (("state", "level", "mode"), "1") for kind in EDITS},
+        **{f"{kind}_raw_entropy": (("state", "level", "mode"), "nats") for kind in EDITS[2:]},
+        **{f"{raw}slope": (("variant", "state", "mode"), u) for raw, u in (("", "1"), ("raw_", "nats"))},
+        **{f"{raw}slope_by_depth": (("variant", "depth", "mode"), u) for raw, u in (("", "1"), ("raw_", "nats"))},
+        "early_minus_late": (("variant", "mode"), "1"),
+        "degenerate": (("variant", "state", "mode"), "probability"),
+    },
     "fact_depth": {
         **{f"{who}{name}": row for who in ("", "control_") for name, row in ANSWERS.items()},
         "answer_accuracy": (("bucket",), "probability"),
@@ -409,6 +418,9 @@ PARAMETERS = {
     "frequency_onset": {"positions": 64},
     "decision_flips": {"positions": 64},
     "pos_depth": {"positions": 64, "kept": "all", "ranks": (1, 10)},
+    "extreme_inputs": {
+        "prompts": 2, "longest": 8, "levels": (2, 2, 2), "lengths": (8, 16), "draws": 1, "copies": (3, 8),
+    },
     "fact_depth": {"facts": 6},
     "option_depth": {"items": 4, "shots": 0},
     "option_patch": {"pairs": 2, "shots": 0},
@@ -434,6 +446,8 @@ BY_DATA = {
     *(("augmentation_invariance", name) for name in MEASUREMENTS["augmentation_invariance"]),
     *(("layer_skip", n) for n in ("half_ratio", "half_ratio_difference", "depth_holding_90", "depth_score")),
     ("frequency_onset", "onset"),
+    *(("extreme_inputs", f"{raw}slope_by_depth") for raw in ("", "raw_")),
+    ("extreme_inputs", "early_minus_late"),
     ("lens_validation", "set_share_retained"),
     *(("lens_validation", f"kl_{side}_set{more}") for side in ("on", "off") for more in ("", "_difference")),
     *(("decision_flips", name) for name in ("flip_rate", "chance_flip_rate", "bucket_transition")),

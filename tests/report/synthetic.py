@@ -746,9 +746,16 @@ def adaptive_compute(early: float = 0.3, deep: float = 0.2, spread: float = 0.1)
         measurement("early_share", both, np.array([1.0, 1.2]) * early, "probability", spread),
         measurement("deep_share", both, np.array([1.0, 0.8]) * deep, "probability", spread),
         measurement("settled", both, [7.2, 6.1]),
-        measurement("settled_histogram", {**both, "state": STATES}, shares / shares.sum(1, keepdims=True), "probability"),
+        measurement(
+            "settled_histogram",
+            {**both, "state": STATES},
+            shares / shares.sum(1, keepdims=True),
+            "probability",
+        ),
         measurement("jsd", {"state": STATES}, 0.6 * (1 - DEPTH), "nats"),
-        measurement("write_cosine", {"layer": LAYERS, "later_layer": LAYERS}, cosines, missing="with later ones only"),
+        measurement(
+            "write_cosine", {"layer": LAYERS, "later_layer": LAYERS}, cosines, missing="with later ones only"
+        ),
     ]
     return result("adaptive_compute", found)
 

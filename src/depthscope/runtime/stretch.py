@@ -18,6 +18,7 @@ from depthscope.errors import Refused
 from depthscope.runtime.edits import zero
 from depthscope.runtime.model import Batch, Model
 from depthscope.runtime.run import run
+from depthscope.runtime.unrolled import numbered, relisted
 
 _PROBE = 8
 """Token ids that the copy is checked with."""
@@ -48,10 +49,10 @@ def stretched(model: Model) -> Model:
     assert isinstance(blocks, nn.ModuleList)
     doubled = [part for block in blocks for part in _halves(block, (family.attn_proj, family.mlp_proj))]
     for number, block in enumerate(doubled):
-        _number(block, number)
+        numbered(block, number)
     del blocks[:]
     blocks.extend(doubled)
-    _doubled(config, model.anatomy.n_layers)
+    relisted(config, model.anatomy.n_layers, [k for k in range(model.anatomy.n_layers) for _ in range(2)])
     about = {**model.provenance, "name": f"{model.name}, stretched", "weights_hash": None, "recipe": None}
     anatomy = resolve(net, family, model.anatomy.name, model.anatomy.guessed)
     found = Model(net, model.tokenizer, anatomy, about)
@@ -85,20 +86,6 @@ def _halves(block: nn.Module, projections: Iterable[Paths]) -> tuple[nn.Module, 
         for name, value in list(projection.named_parameters(recurse=False)):
             setattr(projection, name, nn.Parameter(value.detach() / 2, requires_grad=False))
     return block, copy.deepcopy(block, {id(p): p for p in block.parameters()})
-
-
-def _number(block: nn.Module, number: int) -> None:
-    for module in block.modules():
-        if isinstance(getattr(module, "layer_idx", None), int):
-            vars(module)["layer_idx"] = number
-
-
-def _doubled(config: object, n_layers: int) -> None:
-    """Number of layers and whatever the configuration lists for each layer, every entry twice."""
-    for name, value in list(vars(config).items()):
-        if isinstance(value, list | tuple) and len(value) == n_layers:
-            setattr(config, name, [entry for entry in value for _ in range(2)])
-    config.num_hidden_layers = 2 * n_layers  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _check(model: Model, copied: Model) -> None:
