@@ -7,7 +7,14 @@ import torch
 from torch.testing import assert_close
 
 from depthscope.errors import UnknownName
-from depthscope.measures.geometry import anisotropy_from_sums, cosine_anisotropy, curvature
+from depthscope.measures.geometry import (
+    anisotropy_from_sums,
+    cosine_anisotropy,
+    curvature,
+    outlier_dimensions,
+    self_cluster,
+    uniformity,
+)
 
 F64 = torch.float64
 
@@ -131,3 +138,37 @@ def test_zero_vectors_have_no_direction_and_one_vector_no_pair() -> None:
         cosine_anisotropy(torch.cat([torch.eye(3), torch.zeros(2, 3)])), torch.tensor(0.0, dtype=F64)
     )
     assert cosine_anisotropy(torch.tensor([[1.0, 2.0], [0.0, 0.0]])).isnan()
+
+
+def test_self_cluster_is_one_on_a_line_and_zero_at_chance() -> None:
+    line = torch.tensor([[1.0, 0.0, 0.0], [-2.0, 0.0, 0.0], [3.0, 0.0, 0.0]])
+    assert self_cluster(line).item() == pytest.approx(1)
+    # an orthonormal basis: ||U U^T||^2 = 4; E = 4 + 4 * 3 / 4 = 7
+    assert self_cluster(torch.eye(4)).item() == pytest.approx((4 - 7) / (16 - 7))
+    assert self_cluster(torch.randn(400, 50)).item() == pytest.approx(0, abs=2e-3)
+    assert self_cluster(torch.tensor([[1.0, 2.0], [0.0, 0.0]])).isnan()
+
+
+def test_uniformity_of_equal_opposite_and_orthogonal_directions() -> None:
+    assert uniformity(torch.tensor([[1.0, 0.0], [5.0, 0.0]])).item() == pytest.approx(0, abs=1e-12)
+    assert uniformity(torch.eye(5)).item() == pytest.approx(-4)
+    # opposite: squared distance 4, t = 2
+    assert uniformity(torch.tensor([[1.0, 0.0], [-1.0, 0.0]])).item() == pytest.approx(-8)
+    mixed = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
+    assert uniformity(mixed).item() == pytest.approx(math.log((1 + 2 * math.exp(-4)) / 3))
+    assert uniformity(torch.zeros(3, 2)).isnan()
+
+
+def test_one_long_dimension_is_an_outlier_with_its_share() -> None:
+    # 4 vectors of 10 dimensions with entries +-1 but for one dimension of +-20
+    signs = torch.tensor([1.0, -1.0, 1.0, -1.0])[:, None]
+    found = outlier_dimensions(signs * torch.tensor([1.0] * 9 + [20.0]))
+    assert found.number.item() == 1
+    assert found.share.item() == pytest.approx(400 / 409)
+    # values +-1 have kurtosis 1 - 3
+    assert found.kurtosis.item() == pytest.approx(-2)
+    normal = outlier_dimensions(torch.randn(4000, 8))
+    assert normal.number.item() == 0
+    assert abs(normal.kurtosis.item()) < 0.6
+    assert all(value.isnan() for value in outlier_dimensions(torch.zeros(3, 2)))
+    assert outlier_dimensions(torch.ones(3, 2)).kurtosis.isnan()

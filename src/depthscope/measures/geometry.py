@@ -114,6 +114,72 @@ def anisotropy_from_sums(
     return torch.where(n < 2, math.nan, value)
 
 
+def self_cluster(vectors: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+    """How much closer directions lie together than random ones: (||U U^T||^2 - E) / (n^2 - E), E = n + n (n - 1) / d.
+
+    U holds unit rows; E is what random directions give. 0 for those, 1 where all lie on one line, below 0 where they
+    stand further apart than chance. Zero vectors are left out; NaN with fewer than 2 others or d = 1. float64.
+    Source: Tsitsulin et al. 2023, Unsupervised embedding quality evaluation.
+    """
+    units = _directions(vectors)
+    n, d = units.shape
+    if n < 2 or d < 2:
+        return units.new_tensor(math.nan)
+    side = units.mT @ units if d < n else units @ units.mT
+    chance = n + n * (n - 1) / d
+    return (side.square().sum() - chance) / (n * n - chance)
+
+
+def uniformity(vectors: Float[Tensor, "n d"], sharpness: float = 2.0) -> Float[Tensor, ""]:
+    """How evenly directions cover the sphere: ln of the mean of exp(-t ||u - v||^2) over pairs, t = `sharpness`.
+
+    Range -4 t .. 0; 0 where all directions are equal, -2 t for pairs at right angles. Zero vectors are left out; NaN
+    with fewer than 2 others. float64. Source: Wang and Isola 2020, section 4.
+    """
+    units = _directions(vectors)
+    n = len(units)
+    if n < 2:
+        return units.new_tensor(math.nan)
+    # ||u - v||^2 = 2 - 2 cos
+    close = torch.exp(2 * sharpness * ((units @ units.mT).clamp(-1, 1) - 1)).fill_diagonal_(0)
+    return (close.sum() / (n * (n - 1))).log()
+
+
+class Outliers(NamedTuple):
+    """Dimensions that stand out: how many, the largest one's share of all squares, the largest excess kurtosis."""
+
+    number: Tensor
+    share: Tensor
+    kurtosis: Tensor
+
+
+def outlier_dimensions(vectors: Float[Tensor, "n d"], ratio: float = 6.0) -> Outliers:
+    """Dimensions whose root mean square exceeds `ratio` times the median one; how much the largest holds; kurtosis.
+
+    share: of the sum of all squares, 1/d where dimensions are alike. kurtosis: of the values of each dimension around
+    their mean, minus 3, the largest over dimensions; 0 for normal values. NaN without any vector that is not zero.
+    float64. Source: Kovaleva et al. 2021 and Timkey and van Schijndel 2021, for the question.
+    """
+    rows = at_least_float32(vectors).double()
+    energy = rows.square().mean(0)
+    total = energy.sum()
+    if not len(rows) or total == 0:
+        return Outliers(*(rows.new_tensor(math.nan) for _ in range(3)))
+    size = energy.sqrt()
+    centred = rows - rows.mean(0)
+    variance = centred.square().mean(0)
+    varied = variance > torch.finfo(rows.dtype).eps ** 2 * energy
+    kurtosis = torch.where(varied, centred.pow(4).mean(0) / variance.square() - 3, -math.inf).amax()
+    count = (size > ratio * size.median()).sum().to(rows.dtype)
+    return Outliers(count, energy.amax() / total, torch.where(varied.any(), kurtosis, math.nan))
+
+
+def _directions(vectors: Tensor) -> Tensor:
+    """Unit rows in float64, without the rows that are zero."""
+    units = torch.nn.functional.normalize(at_least_float32(vectors).double(), dim=-1)
+    return units[(units != 0).any(-1)]
+
+
 def _unit_steps(vectors: Tensor, mask: Tensor) -> Tensor:
     """Steps between neighbours, of length 1, or 0 where nothing moved: [batch, token - 1, d]."""
     states = torch.where(mask.unsqueeze(-1), at_least_float32(vectors), 0.0)
@@ -138,5 +204,8 @@ LAWS = (
     Law(turns, ("non_negative", "scale_free", "rotation_free", "batch_free")),
     Law(mean_turn, ("batch_free",)),
     Law(cosine_anisotropy, ("bounded_by_one", "scale_free", "rotation_free")),
+    Law(self_cluster, ("bounded_by_one", "scale_free", "rotation_free")),
+    Law(uniformity, ("scale_free", "rotation_free")),
+    Law(outlier_dimensions, ("scale_free",)),
     Law(anisotropy_from_sums, ("rotation_free", "permutation_free", "batch_free"), {"n": 9}),
 )
