@@ -104,17 +104,34 @@ def selected(
         BadInput: for a setting that is not of that form or names no parameter.
     """
     from depthscope.engine.choice import FIRST
-    from depthscope.registry import ANALYSES
 
     changes = _changes(settings)
     if layers:
         changes.setdefault("layer_skip", {})["layers"] = options.parse_layers(layers, anatomy.n_layers)
-    names = [n.strip() for n in analyses.split(",") if n.strip()] or (list(FIRST) if changes else [])
+    found = _with(_names(analyses) or (list(FIRST) if changes else []), changes)
+    return found if analyses else [one for one in found if _answers(one, anatomy)] or None
+
+
+def chosen(analyses: str, settings: list[str]) -> list[str | Analysis]:
+    """Analyses by name with the parameters given as NAME.PARAMETER=VALUE, for no model in particular.
+
+    Raises:
+        BadInput: for a setting that is not of that form or names no parameter.
+    """
+    return _with(_names(analyses), _changes(settings))
+
+
+def _names(analyses: str) -> list[str]:
+    return [n.strip() for n in analyses.split(",") if n.strip()]
+
+
+def _with(names: list[str], changes: dict[str, dict[str, Any]]) -> list[str | Analysis]:
+    from depthscope.registry import ANALYSES
+
     unused = set(changes) - set(names)
     if unused:
         raise BadInput(f"--set or --layers speaks of {', '.join(sorted(unused))}, which this run does not do")
-    found = [ANALYSES[name](**changes[name]) if name in changes else name for name in names]
-    return found if analyses else [one for one in found if _answers(one, anatomy)] or None
+    return [ANALYSES[name](**changes[name]) if name in changes else name for name in names]
 
 
 def _answers(analysis: str | Analysis, anatomy: Anatomy) -> bool:

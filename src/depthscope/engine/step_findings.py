@@ -57,8 +57,8 @@ def _together(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
 def changes(found: Measurement) -> tuple[Measurement, ...]:
     """Total change and settling step of a curve over depth with an interval; nothing for any other measurement.
 
-    NAME_total_change = sum over successive steps of |difference|; NAME_settled_step = the first step from which on the value
-    stays within NEAR of its range over all steps of its last value. A value that never moves has settled at the first step.
+    NAME_total_change = sum over successive steps of |difference|; NAME_settled_step = the first step from which on the
+    value stays within NEAR of its range over all steps of its last value; the first step where it never moves.
     """
     inner = {axis: labels for axis, labels in found.axes.items() if axis != "step"}
     deep = [axis for axis in inner if axis in ("state", "layer")]
