@@ -242,6 +242,14 @@ TEXTS = {
         "Everything is relative to the baseline.",
         "Sundararajan et al. 2017, arXiv:1703.01365",
     ),
+    "extreme_inputs": Text(
+        "What extreme inputs do",
+        "What do repetition, random tokens and length do to the entropy?",
+        "Texts are edited on their ids, level by level.",
+        "A negative slope of repetition says that the state compresses what is repeated.",
+        "Random ids are no language.",
+        "Skean et al. 2025, arXiv:2502.02013",
+    ),
     "corpus_statistics": Text(
         "What the stream looks like over the corpus",
         "How large are states, and where are the sinks?",
@@ -800,6 +808,29 @@ def surgery() -> Result:
     )
 
 
+def extreme_inputs() -> Result:
+    """Repetition compresses the middle, randomness spreads early states, length adds less than its logarithm."""
+    modes, levels = ("exact", "first_kept"), np.arange(9) * 0.1125
+    falls = 0.9 - 0.4 * np.outer(np.sin(np.pi * DEPTH), levels)
+    rises = 0.8 + 0.1 * np.outer(1 - DEPTH, levels)
+    grows = np.stack([0.8 - 0.05 * k * DEPTH for k in range(4)], 1)
+    slope = np.stack([-0.4 * np.sin(np.pi * DEPTH), 0.1 * (1 - DEPTH), -0.05 * DEPTH])
+    kinds, depths = ("repetition", "randomness", "length"), ("early", "middle", "late", "all")
+    thirds = np.array([[-0.3, -0.4, -0.3, -0.33], [0.1, 0.05, 0.02, 0.06], [-0.02, -0.03, -0.04, -0.03]])
+    curves = {"repetition": (falls, levels), "randomness": (rises, levels), "length": (grows, [64, 128, 256, 512])}
+    found = [
+        measurement(f"{kind}_entropy", {"state": STATES, "level": by, "mode": modes}, np.stack([value] * 2, -1))
+        for kind, (value, by) in curves.items()
+    ]
+    both = {"variant": kinds, "state": STATES, "mode": modes}
+    by_depth = {"variant": kinds, "depth": depths, "mode": modes}
+    found.append(measurement("slope", both, np.stack([slope] * 2, -1)))
+    found.append(measurement("slope_by_depth", by_depth, np.stack([thirds] * 2, -1)))
+    found.append(measurement("raw_slope_by_depth", by_depth, np.full((3, 4, 2), 0.7), "nats"))
+    found.append(measurement("early_minus_late", {"variant": kinds, "mode": modes}, np.full((3, 2), 0.08)))
+    return result("extreme_inputs", found)
+
+
 def pruning_criteria() -> Result:
     names = ("influence", "loss", "future", "taylor", "deepest", "attention", "mlp")
     rank = np.stack([np.roll(LAYERS, k) + 1.0 for k in range(len(names))])
@@ -848,6 +879,7 @@ def results() -> dict[str, Result]:
         representation_profile,
         augmentation_invariance,
         layer_similarity,
+        extreme_inputs,
         head_patterns,
         corpus_statistics,
     )

@@ -54,7 +54,7 @@ class Extremes:
     source: str = ""
     prompts: int = 32
     longest: int = 128
-    levels: tuple[int, int, int] = (9, 10, 5)
+    levels: tuple[int, ...] = (9, 10, 5)
     lengths: tuple[int, ...] = (64, 128, 256, 512)
     draws: int = 16
     copies: tuple[int, ...] = (2, 10, 99)
@@ -120,7 +120,7 @@ def vocabulary(model: Model) -> int:
 def _edits(
     ids: np.ndarray,
     draw: np.random.Generator,
-    levels: tuple[int, int, int],
+    levels: tuple[int, ...],
     lengths: tuple[int, ...],
     copies: tuple[int, ...],
     size: int,

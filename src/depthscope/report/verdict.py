@@ -12,6 +12,7 @@ import numpy as np
 from depthscope.report import early_guesses, erasure, linear_maps, residual, similarity
 from depthscope.report.adaptive import tokens_differ
 from depthscope.report.difficulty import harder_deeper
+from depthscope.report.extremes import length_spreads, randomness_spreads, repetition_compresses
 from depthscope.report.later_tokens import late_layers
 from depthscope.report.pruning import deepest_may_go
 from depthscope.report.sentence import Cell, Verdict
@@ -199,6 +200,9 @@ RULES: tuple[tuple[str, Callable[[Results], Verdict]], ...] = (
     ("linear_maps", linear_maps.depth_kept),
     ("residual_erasure", erasure.question_needed),
     ("representation_profile", richest_state),
+    ("extreme_inputs", repetition_compresses),
+    ("extreme_inputs", randomness_spreads),
+    ("extreme_inputs", length_spreads),
     ("augmentation_invariance", similarity.most_invariant),
     ("layer_similarity", similarity.largest_change),
 )
