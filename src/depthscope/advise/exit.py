@@ -127,6 +127,66 @@ class Price:
     prompts: int
     tokens: int
 
+    @classmethod
+    def of(cls, found: Continued, last: int, seed: int = 0) -> Price:
+        """The price of what was written; `last` is the number of layers."""
+        state = _over(found.states.mean(1), seed)
+        nll = {name: _over(losses, seed) for name, losses in found.losses.items()}
+        cost = _over(found.losses["copied"] - found.losses["exact"], seed)
+        saved = 1 - float(state.value) / last
+        return cls(state, saved, _over(found.agreement, seed), nll, cost, *found.states.shape)
+
+
+@dataclass(frozen=True)
+class Continued:
+    """Prompts that were continued whole, with exits and exact caches, and with exits and copied states.
+
+    Args:
+        states: at which each token was read off with copied states, [prompt, token]. agreement: share of those tokens
+            that the whole model would have written, [prompt]. losses: of the whole model on what was written, nats a
+            token, [prompt], by "whole", "exact" and "copied".
+    """
+
+    states: np.ndarray
+    agreement: np.ndarray
+    losses: dict[str, np.ndarray]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What was found as JSON."""
+        losses = {name: each.tolist() for name, each in self.losses.items()}
+        return {"states": self.states.tolist(), "agreement": self.agreement.tolist(), "losses": losses}
+
+    @classmethod
+    def read(cls, stored: dict[str, Any]) -> Continued:
+        """What `as_dict` gave."""
+        losses = {name: np.asarray(each) for name, each in stored["losses"].items()}
+        return cls(np.asarray(stored["states"]), np.asarray(stored["agreement"]), losses)
+
+
+def continued(
+    model: Model, prompts: Sequence[Sequence[int]], exits: Exits, tokens: int = 64, lens: Lens = LOGIT
+) -> Continued:
+    """Continue every prompt three times: whole, with exits and exact caches, and with exits and copied states.
+
+    Raises:
+        BadInput: for no prompt. What `written` raises.
+    """
+    if not prompts:
+        raise BadInput("no prompt was given; exits are judged on text that the model continues")
+    kinds = {"whole": (Exits(model.anatomy.n_layers), True), "exact": (exits, False), "copied": (exits, True)}
+    losses: dict[str, list[float]] = {name: [] for name in kinds}
+    states: list[tuple[int, ...]] = []
+    agreement: list[float] = []
+    for prompt in prompts:
+        for name, (rule, copied) in kinds.items():
+            new = written(model, prompt, rule, tokens, lens, copied)
+            loss, own = _judged(model, prompt, new.ids)
+            losses[name].append(float(loss.mean()))
+            if name == "copied":
+                states.append(new.states)
+                agreement.append(float(own.mean()))
+    return Continued(np.asarray(states), np.asarray(agreement), {k: np.asarray(v) for k, v in losses.items()})
+
 
 def priced(
     model: Model,
@@ -136,30 +196,8 @@ def priced(
     lens: Lens = LOGIT,
     seed: int = 0,
 ) -> Price:
-    """Continue every prompt three times: whole, with exits and exact caches, and with exits and copied states.
-
-    Raises:
-        BadInput: for no prompt. What `written` raises.
-    """
-    if not prompts:
-        raise BadInput("no prompt was given; exits are judged on text that the model continues")
-    last = model.anatomy.n_layers
-    kinds = {"whole": (Exits(last), True), "exact": (exits, False), "copied": (exits, True)}
-    found: dict[str, list[np.ndarray]] = {name: [] for name in (*kinds, "state", "agree")}
-    for prompt in prompts:
-        for name, (rule, copied) in kinds.items():
-            new = written(model, prompt, rule, tokens, lens, copied)
-            loss, own = _judged(model, prompt, new.ids)
-            found[name].append(loss)
-            if name == "copied":
-                found["state"].append(np.asarray(new.states, np.float64))
-                found["agree"].append(own)
-    means = {name: np.asarray([each.mean() for each in values]) for name, values in found.items()}
-    state = _over(means["state"], seed)
-    nll = {name: _over(means[name], seed) for name in kinds}
-    cost = _over(means["copied"] - means["exact"], seed)
-    saved = 1 - float(state.value) / last
-    return Price(state, saved, _over(means["agree"], seed), nll, cost, len(prompts), tokens)
+    """What exits cost in text that the model writes itself; raises what `continued` raises."""
+    return Price.of(continued(model, prompts, exits, tokens, lens), model.anatomy.n_layers, seed)
 
 
 def _judged(model: Model, prompt: Sequence[int], new: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

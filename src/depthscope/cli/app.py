@@ -24,6 +24,7 @@ VERBS = {
     "checkpoints": "Audit every checkpoint of a training, and lay what they measure over each other.",
     "exit": "Say whether early exits pay: simulated on a text, and in text that the model writes.",
     "prune": "Remove layers, say what it costs, and leave a smaller checkpoint that loads.",
+    "choose-layer": "Find the layer whose vectors serve a task, and export it as an encoder.",
     "decide": "Say whether a shallower model may do some work, as a report for those who decide.",
     "verify": "Check the laws on a model and print which hold.",
     "show": "Print the numbers of a run: table, CSV, JSON or Parquet.",
@@ -36,7 +37,7 @@ VERBS = {
 class Verbs(TyperGroup):
     """The group of all verbs; a verb that is only named in the help is not imported."""
 
-    modules: ClassVar[dict[str, str]] = {verb: f"depthscope.cli.{verb}" for verb in VERBS}
+    modules: ClassVar[dict[str, str]] = {verb: f"depthscope.cli.{verb.replace('-', '_')}" for verb in VERBS}
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002  (typer's own context class)
         """The verbs in the order of the table."""
