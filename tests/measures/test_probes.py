@@ -36,7 +36,8 @@ def test_the_ridge_probe_is_what_leaving_each_item_out_gives(shape: tuple[int, i
         others = np.arange(len(x)) != k
         refitted = Ridge(alpha=penalty, solver="svd").fit(x[others], y[others])
         np.testing.assert_allclose(found.response[k], refitted.predict(x[k : k + 1])[0], atol=1e-8)
-    np.testing.assert_array_equal(found.predicted, found.response.argmax(1))
+        level = found.response[k] - y[others].mean(0) + y.mean(0)
+        assert found.predicted[k] == level.argmax()
 
 
 def test_of_all_penalties_the_one_with_the_smallest_left_out_error_is_taken() -> None:
@@ -61,6 +62,11 @@ def test_a_channel_that_does_not_vary_and_equal_vectors_do_no_harm() -> None:
     np.testing.assert_allclose(found.response.sum(1), 1.0)
     # without the item the mean is what is left of its label: the majority, 1, unless one of the ones is left out
     np.testing.assert_allclose(found.response[:, 1], [3 / 4, 2 / 4, 3 / 4, 2 / 4, 2 / 4])
+
+
+def test_vectors_that_say_nothing_are_given_one_label_and_not_each_the_other_one() -> None:
+    labels = (np.arange(21) + 1) % 2  # 11 ones; without a one there are as many zeros
+    np.testing.assert_array_equal(ridge_probe(np.eye(21), labels, (1e6,)).predicted, 1)
 
 
 def test_nearest_labels_by_hand() -> None:

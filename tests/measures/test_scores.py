@@ -61,6 +61,12 @@ def test_a_weighted_score_is_the_score_of_repeated_items(
         np.testing.assert_allclose(ours(values, gold, weights), expected, atol=1e-9)
 
 
+@pytest.mark.parametrize("ours", [case[0] for case in CASES])
+def test_a_draw_without_items_has_no_score(ours: Score) -> None:
+    values = np.arange(4.0)
+    assert np.isnan(ours(values, np.asarray([0.0, 1.0, 1.0, 0.0]), np.zeros((1, 4), np.int64))).all()
+
+
 def test_items_that_were_never_tested_are_left_out_of_a_mean() -> None:
     values, weights = np.asarray([1.0, np.nan, 0.0]), np.asarray([[1, 5, 1], [0, 1, 0]])
     np.testing.assert_array_equal(weighted_mean(values, values, weights), [0.5, np.nan])

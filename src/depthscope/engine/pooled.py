@@ -105,6 +105,7 @@ def each_view(
         yield (pooling, after), pool(sides[after], mask, pooling)
 
 
+@torch.no_grad()
 def final_normed(model: Model, vectors: Float[Tensor, "*items d_model"]) -> Float[Tensor, "*items d_model"]:
     """States after the model's final norm, in float32 or more; unchanged where the model has none (BERT)."""
     vectors = at_least_float32(vectors)

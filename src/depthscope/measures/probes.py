@@ -19,7 +19,9 @@ class Ridge(NamedTuple):
     """What the ridge probe says of each item when that item is left out.
 
     Args:
-        predicted: label with the largest response. response: [item, class]. penalty: the chosen lambda, of `LAMBDAS`.
+        predicted: label with the largest response, where the share of each label among the others is put back to its
+            share among all: without its own item a label is rarer, and of vectors that say nothing every item would be
+            given another label than its own. response: [item, class]. penalty: the chosen lambda, of `LAMBDAS`.
     """
 
     predicted: Int[np.ndarray, " item"]
@@ -56,7 +58,9 @@ def ridge_probe(
         response = y - (y - fitted) / np.maximum(1 - leverage, 1e-9)[:, None]
         error = float(((response - y) ** 2).sum())
         if error < least:
-            least, best = error, Ridge(response.argmax(1), response, penalty)
+            # share among all minus share among the others: (y - mean) / (n - 1)
+            level = response + centred / (len(y) - 1)
+            least, best = error, Ridge(level.argmax(1), response, penalty)
     return best
 
 

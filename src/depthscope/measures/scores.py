@@ -29,7 +29,7 @@ def weighted_spearman(
     NaN where the values or the gold of a draw are all equal.
     """
     x, y = _ranks(values, weights), _ranks(gold, weights)
-    total = weights.sum(1, keepdims=True)
+    total = np.maximum(weights.sum(1, keepdims=True), 1e-300)
     x, y = (r - (weights * r).sum(1, keepdims=True) / total for r in (x, y))
     norm = np.sqrt((weights * x * x).sum(1) * (weights * y * y).sum(1))
     return _divided((weights * x * y).sum(1), np.where(norm > 1e-9 * total[:, 0] ** 3, norm, 0.0))
@@ -63,7 +63,7 @@ def weighted_v_measure(
     _, label = np.unique(gold, return_inverse=True)
     joint = _entropy(cluster * (int(label.max()) + 1) + label, weights)
     both = _entropy(cluster, weights) + _entropy(label, weights)
-    return np.where(both > 1e-12, 2 * (both - joint) / np.where(both > 1e-12, both, 1.0), 1.0)
+    return np.where(both <= 1e-12, 1.0, 2 * (both - joint) / np.where(both <= 1e-12, 1.0, both))
 
 
 def ranked(scores: Float[np.ndarray, " candidate"], relevant: Bool[np.ndarray, " candidate"]) -> np.ndarray:
@@ -116,8 +116,8 @@ def _starts(ordered: np.ndarray) -> Int[np.ndarray, " group"]:
 def _entropy(group: np.ndarray, weights: np.ndarray) -> np.ndarray:
     order = np.argsort(group, kind="stable")
     size = np.add.reduceat(weights[:, order], _starts(group[order]), axis=1)
-    p = size / size.sum(1, keepdims=True)
-    return -(p * np.log(np.where(p > 0, p, 1.0))).sum(1)
+    p = _divided(size, np.broadcast_to(size.sum(1, keepdims=True), size.shape))
+    return -(p * np.log(np.where(p <= 0, 1.0, p))).sum(1)
 
 
 def _divided(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
