@@ -628,6 +628,8 @@ def layer_skip(
         ),
         measurement("noise_floor", {}, 0.0004, "nats"),
     ]
+    pair = {"layer": LAYERS, "later_layer": LAYERS}
+    found.append(measurement("local_effect", pair, 0.6 * later, missing="only later layers can change"))
     gap = {"missing": "no future token"} if np.isnan(halves).any() else {}
     late = np.clip(1 - LAYERS / (L - 1), 0, 1)
     profiles = ("shift", "future_shift", "effect_on_later", "future_effect_on_later")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from depthscope.plots import Spec, finish, present, rows, y_axis, y_scale
@@ -21,6 +22,7 @@ def plot(result: Result) -> Spec:
     limits = [
         {"task": row["task"], "value": -POINTS * margin, "low": None, "high": None}
         for row, margin in zip(table, margins, strict=False)
+        if math.isfinite(margin)
     ]
     table = [row for row in table if row["value"] is not None]
     x = {"field": "task", "type": "nominal", "title": "task", "sort": None}
