@@ -16,6 +16,8 @@ from depthscope.store.run import Run
 
 FIT = 8192
 """Positions at most that directions are fitted on."""
+FEWEST = 8
+"""Stretches of text below which no sentence is said."""
 
 
 def narrowed(model: Model, reading: Reading, out: Path, seed: int, run: str) -> dict[str, Any]:
@@ -50,8 +52,11 @@ def width_of(found: Run, directions: int, allowed: float, run: str) -> Width:
 def spoken(found: Width) -> tuple[Said, ...]:
     """What may be said of late states and those of the middle, by the interval of the difference, and of the extremes.
 
-    The states that need most and least are named without the embedding and the final one.
+    The states that need most and least are named without the embedding and the final one. Too few stretches of text
+    decide nothing.
     """
+    if (found.late.n or 0) < FEWEST:
+        return (Said.of("width.few", n=found.late.n or 0), Said.of("width.not_wider"))
     said: list[Said] = []
     inner = [line for line in found.lines[1:-1] if line.share.bounded]
     if inner:
