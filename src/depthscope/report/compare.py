@@ -6,6 +6,7 @@ between two labels a value is interpolated linearly, outside the first and the l
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from depthscope.plots import colours, finish, relative_depth, rows, tooltip, wit
 from depthscope.report.assets import as_json
 from depthscope.report.page import render
 from depthscope.report.sections import Chart
+from depthscope.report.summaries import Summary, summaries, summary_table
 from depthscope.report.tables import PageTable, number
 from depthscope.results.measurement import Measurement
 from depthscope.store.atomic import write_text
@@ -67,12 +69,14 @@ class Comparison:
         pairing: whether the runs read the same text, in words.
         scalars: "analysis/measurement" -> one value per run.
         aligned: "analysis/measurement" -> its curves.
+        summaries: what curves over states come to in one number.
     """
 
     runs: tuple[str, ...]
     pairing: str
     scalars: Mapping[str, tuple[float, ...]]
     aligned: Mapping[str, Aligned]
+    summaries: tuple[Summary, ...] = ()
 
 
 def compare(runs: Sequence[Run]) -> Comparison:
@@ -83,20 +87,41 @@ def compare(runs: Sequence[Run]) -> Comparison:
     """
     if len(runs) < 2:
         raise BadInput(f"a comparison needs two runs or more, {len(runs)} was given.")
-    hashes = {str(run.manifest.get("data", {}).get("hash")) for run in runs}
-    same = len(hashes) == 1 and hashes != {"None"}
-    shared = _shared(runs)
-    scalars = {name: tuple(m.scalar() for m in found) for name, found in shared.items() if not found[0].axes}
+    same = _same_windows(runs)
+    found = shared(runs)
+    scalars = {name: tuple(m.scalar() for m in each) for name, each in found.items() if not each[0].axes}
+    curves = curves_of(found)
     aligned = {
         name: _aligned(name, curve.found, _documents(runs, curve) if same else None)
-        for name, curve in _curves(shared).items()
+        for name, curve in curves.items()
     }
     if not aligned and not scalars:
         raise BadInput(
             f"the runs share no measurement; they hold {', '.join(str(list(run)) for run in runs)}."
         )
-    said = "paired: all runs read the same windows" if same else "unpaired: the runs read different windows"
-    return Comparison(_names(runs), said, scalars, aligned)
+    draws = {
+        name: _draws(runs, curve) for name, curve in curves.items() if list(curve.found[0].axes) == ["state"]
+    }
+    said = summaries({name: curve.found for name, curve in curves.items()}, draws)
+    return Comparison(names_of(runs), text_said(runs), scalars, aligned, said)
+
+
+def _same_windows(runs: Sequence[Run]) -> bool:
+    hashes = {str(run.manifest.get("data", {}).get("hash")) for run in runs}
+    return len(hashes) == 1 and hashes != {"None"}
+
+
+def text_said(runs: Sequence[Run]) -> str:
+    """Whether the runs read the same windows, in words; and whether that is for their tokenizers."""
+    if _same_windows(runs):
+        return "paired: all runs read the same windows"
+    cut = {str(run.manifest.get("model", {}).get("tokenizer")) for run in runs}
+    if len(cut) > 1 and "None" not in cut:
+        return (
+            "unpaired: the runs read different windows, since their tokenizers differ; as many tokens are more text "
+            "for one than for the other"
+        )
+    return "unpaired: the runs read different windows"
 
 
 def write_comparison(found: Comparison, path: Path) -> Path:
@@ -111,6 +136,7 @@ def write_comparison(found: Comparison, path: Path) -> Path:
         "pairing": found.pairing,
         "charts": charts,
         "scalars": scalar_table(found),
+        "summaries": summary_table(found.runs, found.summaries),
     }
     write_text(path, render("compare.html.j2", context))
     return path
@@ -139,7 +165,8 @@ def _apart(one: Aligned, run: int, at: int) -> str:
     return f"{number(float(one.difference[run, at]))}{bounds}"
 
 
-def _names(runs: Sequence[Run]) -> tuple[str, ...]:
+def names_of(runs: Sequence[Run]) -> tuple[str, ...]:
+    """The models' names, with the folder where two are equal."""
     names = [str(run.manifest.get("model", {}).get("name", run.path.name)) for run in runs]
     return tuple(
         name if names.count(name) == 1 else f"{name} ({run.path.name})"
@@ -147,7 +174,7 @@ def _names(runs: Sequence[Run]) -> tuple[str, ...]:
     )
 
 
-def _shared(runs: Sequence[Run]) -> dict[str, tuple[Measurement, ...]]:
+def shared(runs: Sequence[Run]) -> dict[str, tuple[Measurement, ...]]:
     """Measurements that every run has with the same axes."""
     shared: dict[str, tuple[Measurement, ...]] = {}
     for analysis in (name for name in runs[0] if all(name in run for run in runs)):
@@ -159,7 +186,7 @@ def _shared(runs: Sequence[Run]) -> dict[str, tuple[Measurement, ...]]:
 
 
 @dataclass(frozen=True)
-class _Curve:
+class Curve:
     """One measurement of all runs over depth, and where it stands in the tally that it came from.
 
     Args:
@@ -173,24 +200,34 @@ class _Curve:
     places: tuple[int | None, ...]
 
 
-def _curves(shared: Mapping[str, tuple[Measurement, ...]]) -> dict[str, _Curve]:
+def curves_of(shared: Mapping[str, tuple[Measurement, ...]]) -> dict[str, Curve]:
     """Those over one depth axis; a further axis is split by the labels that all runs share."""
-    curves: dict[str, _Curve] = {}
+    curves: dict[str, Curve] = {}
     for key, found in shared.items():
         axes = list(found[0].axes)
-        if sum(axis in ("state", "layer") for axis in axes) != 1 or {"later_layer", "other_state", "head"} & set(axes):
+        if sum(axis in ("state", "layer") for axis in axes) != 1 or {
+            "later_layer",
+            "other_state",
+            "head",
+        } & set(axes):
             continue
         split = [axis for axis in axes if axis not in ("state", "layer")]
-        labels = [[v for v in found[0].axes[a] if all(v in m.axes[a] for m in found)] for a in split]
+        labels = [_labels(a, found) for a in split]
         for chosen in product(*labels):
             picked = dict(zip(split, chosen, strict=True))
             tail = "".join(f"[{axis}={label}]" for axis, label in picked.items())
             analysis, _, name = key.partition("/")
             places = tuple(_place(m, picked) for m in found)
-            curves[key + tail] = _Curve(
+            curves[key + tail] = Curve(
                 analysis, tuple(m.select(**picked) for m in found), (name + tail, name), places
             )
     return curves
+
+
+def _labels(axis: str, found: tuple[Measurement, ...]) -> list[object]:
+    """Labels that all runs have; of training steps the last of them alone."""
+    every = [v for v in found[0].axes[axis] if all(v in m.axes[axis] for m in found)]
+    return every[-1:] if axis == "step" else every
 
 
 def _place(found: Measurement, picked: Mapping[str, object]) -> int | None:
@@ -202,7 +239,7 @@ def _place(found: Measurement, picked: Mapping[str, object]) -> int | None:
 
 def _aligned(name: str, found: tuple[Measurement, ...], sums: tuple[DocumentSums, ...] | None) -> Aligned:
     """One measurement of all runs on GRID; with `sums` over the same documents the differences are paired."""
-    value = np.stack([_on_grid(m) for m in found])
+    value = np.stack([on_grid(m) for m in found])
     difference = value - value[0]
     if sums is not None:
         low, high = _paired(found, sums)
@@ -232,13 +269,31 @@ def _paired(found: tuple[Measurement, ...], sums: tuple[DocumentSums, ...]) -> t
 
 def _drawn(found: Measurement, sums: DocumentSums, weights: np.ndarray) -> np.ndarray:
     """The curve of each draw of documents on GRID, [draw, depth]."""
-    bottom = weights @ sums.counts
-    means = np.divide(weights @ sums.sums, bottom, out=np.full(bottom.shape, np.nan), where=bottom > 0)
     depths = _depths(found)
-    return np.stack([_interpolated(depths, row) for row in means])
+    return np.stack([_interpolated(depths, row) for row in _means(sums, weights)])
 
 
-def _documents(runs: Sequence[Run], curve: _Curve) -> tuple[DocumentSums, ...] | None:
+def _means(sums: DocumentSums, weights: np.ndarray) -> np.ndarray:
+    """The curve of each draw of documents over its own labels, [draw, label]."""
+    bottom = weights @ sums.counts
+    return np.divide(weights @ sums.sums, bottom, out=np.full(bottom.shape, np.nan), where=bottom > 0)
+
+
+def _draws(runs: Sequence[Run], curve: Curve) -> list[np.ndarray | None]:
+    """The curve of every run under draws of its documents, the same draws for the same documents."""
+    found: list[np.ndarray | None] = []
+    for run, place, m in zip(runs, curve.places, curve.found, strict=True):
+        sums = _sums(read_sums(run.path, curve.analysis), curve.part, place, m)
+        if sums is None or len(sums.units) < 2:
+            found.append(None)
+            continue
+        digest = hashlib.sha256("\0".join(sums.units).encode()).digest()
+        weights = multiplicities(len(sums.units), DRAWS, seed=int.from_bytes(digest[:4]))
+        found.append(_means(sums, weights.astype(np.float64)))
+    return found
+
+
+def _documents(runs: Sequence[Run], curve: Curve) -> tuple[DocumentSums, ...] | None:
     """The sums of every run by document, where all runs kept them for the same two documents or more."""
     totals = [read_sums(run.path, curve.analysis) for run in runs]
     sums = [_sums(t, curve.part, p, m) for t, p, m in zip(totals, curve.places, curve.found, strict=True)]
@@ -264,7 +319,7 @@ def _depths(found: Measurement) -> np.ndarray:
     return np.array(list(relative_depth(found, axis).values()))
 
 
-def _on_grid(found: Measurement, part: str = "value") -> np.ndarray:
+def on_grid(found: Measurement, part: str = "value") -> np.ndarray:
     """The values on GRID, [depth]."""
     return _interpolated(_depths(found), np.asarray(getattr(found, part)))
 
@@ -281,7 +336,7 @@ def _interval(found: Measurement) -> tuple[np.ndarray, np.ndarray]:
     if found.low is None or found.high is None:
         nothing = np.full(len(GRID), np.nan)
         return nothing, nothing
-    return _on_grid(found, "low"), _on_grid(found, "high")
+    return on_grid(found, "low"), on_grid(found, "high")
 
 
 def _chart(found: Comparison, one: Aligned) -> Chart:
