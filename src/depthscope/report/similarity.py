@@ -63,6 +63,24 @@ def largest_change(results: Results) -> Verdict:
     return Verdict(topic, sentence, True, because)
 
 
+def late_or_early(results: Results) -> Verdict:
+    """At which depth two models part: debiased CKA at equal depth, last third minus first third, against 0."""
+    topic = "At which depth the two models part"
+    found, mode = _one_mode(results["model_similarity"]["late_minus_early"])
+    cell = Cell.of(found)
+    if np.isnan(cell.value):
+        return Verdict(topic, f"Not decided: {found.missing}.", False, "")
+    because = f"model_similarity/late_minus_early is {cell.said()} with {mode} pooling; the threshold is 0."
+    same = _one_mode(results["model_similarity"]["same_depth"])[0]
+    lowest = int(np.nanargmin(same.value))
+    least = f"least alike are the states {same.axes['state'][lowest]} (debiased CKA {same.value[lowest]:.2f})"
+    if cell.high < 0:
+        return Verdict(topic, f"Late: early states arrange texts more alike; {least}.", True, because)
+    if cell.low > 0:
+        return Verdict(topic, f"Early: late states arrange texts more alike; {least}.", True, because)
+    return Verdict(topic, "Not decided: early and late states are as alike.", False, because)
+
+
 def _one_mode(found: Measurement) -> tuple[Measurement, str]:
     modes = [str(mode) for mode in found.axes["mode"]]
     mode = next((one for one in modes if "no_massive" in one), modes[0])

