@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -178,6 +179,19 @@ def test_a_section_that_cannot_be_read_says_so_and_the_rest_stands(tmp_path: Pat
     assert page.text.count("This section could not be drawn: StoreError") == 1
     assert "Half of the predictions" in page.text
     assert len([a for t, a in page.tags if t == "div" and a.get("class") == "mount"]) == charts("layer_skip")
+
+
+def test_a_plot_of_what_was_not_measured_is_left_out_and_the_table_says_why(tmp_path: Path):
+    skip = results()["layer_skip"]
+    gone = replace(skip["local_effect"], value=np.full((L, L), np.nan), missing="local=False was asked for")
+    found = {**skip.findings.measurements, "local_effect": gone}
+    run = write_run(
+        tmp_path / "run", {"layer_skip": replace(skip, findings=replace(skip.findings, measurements=found))}
+    )
+    text = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert "Direct effect of a layer's write" not in text
+    assert "local=False was asked for" in text
+    assert "Effect of skipping a layer on every later layer's write" in text
 
 
 def test_a_chart_that_cannot_be_drawn_says_so_and_its_section_stands(tmp_path: Path):

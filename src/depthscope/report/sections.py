@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from depthscope.registry import PLOTS
 from depthscope.report.assets import as_json
 from depthscope.report.strips import Strip, strips_of
@@ -81,15 +83,23 @@ def _section(run: Run, name: str, result: Result) -> Section:
 
 
 def _plots_for(result: Result) -> list[tuple[str, Callable[[Result], dict[str, Any]]]]:
-    """The plots that suit the analysis, in the order in which it lists the measurements they read."""
+    """The plots that suit the analysis and have something to draw, in the order of the measurements they read."""
     order = list(result.findings.measurements)
     suited = [(name, PLOTS[name]) for name in PLOTS]
-    suited = [(name, draw) for name, draw in suited if result.analysis in _about(draw, "SUITS", ())]
+    suited = [
+        (n, d) for n, d in suited if result.analysis in _about(d, "SUITS", ()) and not _empty(d, result)
+    ]
 
     def place(entry: tuple[str, Callable[[Result], dict[str, Any]]]) -> int:
         return min((order.index(m) for m in _about(entry[1], "READS", ()) if m in order), default=len(order))
 
     return sorted(suited, key=place)
+
+
+def _empty(draw: Callable[..., Any], result: Result) -> bool:
+    """Whether all that a plot reads is there and nowhere has a value: its table says why, a chart would say nothing."""
+    found = [result.findings.measurements.get(m) for m in _about(draw, "READS", ())]
+    return bool(found) and all(m is not None and not np.isfinite(m.value).any() for m in found)
 
 
 def _chart(name: str, draw: Callable[[Result], dict[str, Any]], result: Result) -> Chart:
