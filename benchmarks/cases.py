@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from benchmarks.lenses import lens_step, ridge
 from benchmarks.paired import Ratio, paired
+from benchmarks.profile import entropies, profile
 from benchmarks.removal import removal
 from benchmarks.skip_map import skip_map
 from depthscope.analyses.head_patterns import HeadPatterns
@@ -128,4 +129,6 @@ CASES = {
     "lens_step": lens_step,
     "ridge": ridge,
     "removal": removal,
+    "profile": profile,
+    "entropies": entropies,
 }

@@ -186,6 +186,14 @@ TEXTS = {
         "One massive token turns the spectrum: compare the modes.",
         "Skean et al. 2025, arXiv:2502.02013",
     ),
+    "dataset_geometry": Text(
+        "The shape of a set of texts",
+        "Over how many directions do the vectors of different texts spread?",
+        "One pooled vector a text; spectra, angles and neighbours of all of them.",
+        "Compare states, not numbers.",
+        "Every one of these depends on the number of texts.",
+        "Skean et al. 2025, arXiv:2502.02013",
+    ),
     "linear_maps": Text(
         "Linear maps onto a deeper model",
         "Are the states of a deeper model those of a shallower one, stretched?",
@@ -680,8 +688,31 @@ def representation_profile(spread: float = 0.01, peak: float = 4.0) -> Result:
         measurement("effective_rank", by, 90 * grid**2, "1", spread),
         measurement("curvature", by, 2.2 - 0.6 * grid, "radians", spread),
         measurement("anisotropy", by, 1 - grid, "1", spread),
+        measurement(
+            "sublayer_effective_rank",
+            {"layer": np.arange(L), "sublayer": ("attn_in", "attn_out", "resid_mid"), "mode": ("wei",)},
+            np.broadcast_to(40 + np.arange(L)[:, None, None], (L, 3, 1)),
+        ),
     ]
     return result("representation_profile", found)
+
+
+def dataset_geometry() -> Result:
+    hill = 0.4 + 0.3 * np.exp(-0.5 * ((STATES - 4) / 2.5) ** 2)
+    alone = ("cosine_anisotropy", "spectral_anisotropy", "self_cluster", "outlier_share")
+    counts = {"state": STATES, "kept": (16, 32, 50)}
+    both = {"state": STATES, "definition": ("fit", "ml")}
+    return result(
+        "dataset_geometry",
+        [
+            measurement(
+                "dataset_entropy", {"state": STATES, "mode": MODES}, np.stack([hill] * len(MODES), -1)
+            ),
+            *(measurement(name, {"state": STATES}, 1 - hill) for name in alone),
+            measurement("intrinsic_dimension", both, np.stack([20 * hill, 21 * hill], -1)),
+            measurement("entropy_by_count", counts, np.stack([hill, hill - 0.05, hill - 0.1], -1)),
+        ],
+    )
 
 
 def augmentation_invariance(best: int = 8, gain: float = 0.3, spread: float = 0.1) -> Result:
@@ -879,6 +910,7 @@ def results() -> dict[str, Result]:
         adaptive_compute,
         prune,
         representation_profile,
+        dataset_geometry,
         augmentation_invariance,
         layer_similarity,
         extreme_inputs,

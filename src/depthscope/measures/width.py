@@ -71,13 +71,12 @@ def decay(p: Float[Tensor, "*items n"], first: int = 11, last: int = 50) -> Slop
     """
     if not 1 <= first < last:
         raise BadInput(f"decay is fitted from i={first} to i={last}; it needs 1 <= first < last")
-    values = at_least_float32(p).sort(-1, descending=True).values[..., first - 1 : last]
-    x = torch.arange(first, first + values.shape[-1], device=values.device, dtype=values.dtype).log()
-    fine = (
-        values > values.amax(-1, keepdim=True) * torch.finfo(values.dtype).eps
-        if values.shape[-1]
-        else values > 0
-    )
+    p = at_least_float32(p).sort(-1, descending=True).values
+    # what rounding leaves of a zero is no eigenvalue
+    least = 16 * p.shape[-1] * torch.finfo(p.dtype).eps * p[..., :1]
+    values = p[..., first - 1 : last]
+    x = torch.arange(first, first + values.shape[-1], device=p.device, dtype=p.dtype).log()
+    fine = values > least
     n = fine.sum(-1, keepdim=True).to(values.dtype)
     y = torch.where(fine, values, 1.0).log()
     x = torch.where(fine, x - torch.where(fine, x, 0.0).sum(-1, keepdim=True) / n, 0.0)
