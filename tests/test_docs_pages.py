@@ -58,6 +58,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     few = {
         "augmentation_invariance": {"texts": 6, "views": 2, "words": 4},
         "layer_similarity": {"texts": 8, "words": 4},
+        "layer_quality": {"limit": 12, "draws": 1},
         "depth_by_difficulty": {"source": "brackets", "per_level": 1, "shots": 0},
     }
     few["extreme_inputs"] = {"prompts": 2, "longest": 8, "lengths": (8, 16), "draws": 1, "copies": (3,)}

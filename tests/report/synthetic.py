@@ -154,6 +154,14 @@ TEXTS = {
         "A correlation at best for the question whether a wider model would be better.",
         "Csordás et al. 2025, arXiv:2505.13898, discussion",
     ),
+    "layer_quality": Text(
+        "What each state is worth in tasks",
+        "Which state gives the best vectors of whole texts for a task?",
+        "Every text is pooled to one vector at every state.",
+        "A gain above 0 says that an earlier state beats the last.",
+        "The best state of one task is not that of another.",
+        "Skean et al. 2025, arXiv:2502.02013",
+    ),
     "augmentation_invariance": Text(
         "Whether noise moves a text",
         "At which depth does a disturbed text keep its vector?",
@@ -193,6 +201,14 @@ TEXTS = {
         "Compare states, not numbers.",
         "Every one of these depends on the number of texts.",
         "Skean et al. 2025, arXiv:2502.02013",
+    ),
+    "checkpoints": Text(
+        "Checkpoints of one training",
+        "When in training, and in which layers, does a measurement get the values it ends with?",
+        "Every checkpoint is audited with the same analyses on the same windows.",
+        "Rows that reach their last colour early settled early.",
+        "A change adds up noise as well as learning.",
+        "arXiv:2502.02013; Pythia, arXiv:2304.01373",
     ),
     "linear_maps": Text(
         "Linear maps onto a deeper model",
@@ -560,6 +576,39 @@ def residual_width(late: float = 0.2, spread: float = 0.1) -> Result:
     )
 
 
+def layer_quality(
+    gains: Mapping[str, tuple[float, float]] | None = None, spread: float = 0.02
+) -> Result:
+    """Two tasks in two modes; a gain for each mode of each task."""
+    gains = gains or {"topics": (0.1, 0.08), "alike": (-0.2, -0.1)}
+    tasks, scores, modes = tuple(gains), ("few_shot", "spearman"), ("mean", "mean+norm")
+    own = [min(t, 1) for t in range(len(tasks))]
+    curve = np.full((len(tasks), 2, 2, L + 1), np.nan)
+    gain = np.full(curve.shape[:3], np.nan)
+    for t, each in enumerate(gains.values()):
+        curve[t, own[t]] = 0.5 + 0.3 * np.sin(np.pi * DEPTH)
+        gain[t, own[t]] = each
+    axes = {"task": np.asarray(tasks), "score": np.asarray(scores), "mode": np.asarray(modes)}
+    gone = "another kind of task"
+    best = np.where(np.isfinite(gain), L // 2, np.nan)
+    return result(
+        "layer_quality",
+        [
+            measurement(
+                "main_score",
+                {"task": tasks, "mode": modes, "state": STATES},
+                np.stack([curve[t, own[t]] for t in range(len(tasks))]),
+            ),
+            Measurement("score", {**axes, "state": STATES}, curve, "1", missing=gone),
+            Measurement("best_share", {**axes, "state": STATES}, curve / 9, "probability", missing=gone),
+            Measurement("best_state", axes, best, "1", missing=gone),
+            Measurement(
+                "gain", axes, gain, "1", gain - spread, gain + spread, np.asarray(200), missing=gone
+            ),
+        ],
+    )
+
+
 def crossing(layer: float, low: float, high: float, support: float = 1.0) -> list[Measurement]:
     """Where the cosines rise through zero; nowhere for NaN."""
     gone = "" if np.isfinite(layer) else "none found"
@@ -850,9 +899,15 @@ def extreme_inputs() -> Result:
     slope = np.stack([-0.4 * np.sin(np.pi * DEPTH), 0.1 * (1 - DEPTH), -0.05 * DEPTH])
     kinds, depths = ("repetition", "randomness", "length"), ("early", "middle", "late", "all")
     thirds = np.array([[-0.3, -0.4, -0.3, -0.33], [0.1, 0.05, 0.02, 0.06], [-0.02, -0.03, -0.04, -0.03]])
-    curves = {"repetition": (falls, levels), "randomness": (rises, levels), "length": (grows, [64, 128, 256, 512])}
+    curves = {
+        "repetition": (falls, levels),
+        "randomness": (rises, levels),
+        "length": (grows, [64, 128, 256, 512]),
+    }
     found = [
-        measurement(f"{kind}_entropy", {"state": STATES, "level": by, "mode": modes}, np.stack([value] * 2, -1))
+        measurement(
+            f"{kind}_entropy", {"state": STATES, "level": by, "mode": modes}, np.stack([value] * 2, -1)
+        )
         for kind, (value, by) in curves.items()
     ]
     both = {"variant": kinds, "state": STATES, "mode": modes}
@@ -884,6 +939,20 @@ def pruning_damage(deepest: float = 4.0, influence: float = 0.2, spread: float =
     return result("pruning_damage", [measurement("loss_increase", axes, cost, "nats", spread)])
 
 
+def checkpoints(steps: tuple[int, ...] = (0, 1, 8, 64)) -> Result:
+    """A valley that deepens with training."""
+    valley = np.sin(np.pi * DEPTH)[:, None] * np.array([1.0, 0.5, 0.2, 0.9])
+    entropy = np.stack([0.9 - 0.7 * k / (len(steps) - 1) * valley for k in range(len(steps))])
+    total = np.abs(np.diff(entropy, axis=0)).sum(0)
+    axes = {"step": steps, "state": STATES, "mode": MODES}
+    kl = np.outer(np.arange(1, len(steps) + 1), 1 - DEPTH)
+    return result("checkpoints", [
+        measurement("prompt_entropy", axes, entropy),
+        measurement("kl_to_final", {"step": steps, "state": STATES}, kl, "nats"),
+        measurement("prompt_entropy_total_change", {"state": STATES, "mode": MODES}, total),
+    ])  # fmt: skip
+
+
 def results() -> dict[str, Result]:
     made = (
         logit_lens,
@@ -904,6 +973,7 @@ def results() -> dict[str, Result]:
         residual_width,
         layer_skip,
         linear_maps,
+        checkpoints,
         surgery,
         pruning_criteria,
         pruning_damage,
@@ -913,6 +983,7 @@ def results() -> dict[str, Result]:
         dataset_geometry,
         augmentation_invariance,
         layer_similarity,
+        layer_quality,
         extreme_inputs,
         head_patterns,
         corpus_statistics,

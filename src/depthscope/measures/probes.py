@@ -108,6 +108,7 @@ def few_shot_labels(
     x, _ = _checked(vectors, labels)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", UserWarning)  # many labels of few examples each
         fitted = LogisticRegression(max_iter=100).fit(x[shots], labels[shots])
     return np.asarray(fitted.predict(x), labels.dtype)
 
