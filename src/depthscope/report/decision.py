@@ -107,7 +107,17 @@ def read_decision(path: Path) -> Decision:
 
 
 def html(decision: Decision, words: Words, page: Page) -> str:
-    """The page as one HTML text without scripts or requests."""
+    """The page of a decision as one HTML text without scripts or requests."""
+    drawn = {"wide": chart_svg(decision, words, WIDE), "narrow": chart_svg(decision, words, NARROW)}
+    return still(page, words.language, drawn)
+
+
+def still(page: Page, language: str, drawn: Mapping[str, str]) -> str:
+    """A page as one HTML text without scripts or requests.
+
+    Args:
+        drawn: the chart as SVG, `wide` and `narrow`, each "" without one.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -115,9 +125,8 @@ def html(decision: Decision, words: Words, page: Page) -> str:
         lstrip_blocks=True
     )  # fmt: skip
     css = style_sheet() + (FILES / "decision.css").read_text(encoding="utf-8")
-    drawn = {"wide": chart_svg(decision, words, WIDE), "narrow": chart_svg(decision, words, NARROW)}
     return environment.get_template("decision.html.j2").render(
-        vars(page) | drawn | {"css": css, "language": words.language}
+        vars(page) | dict(drawn) | {"css": css, "language": language}
     )
 
 

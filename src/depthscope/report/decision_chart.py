@@ -66,7 +66,7 @@ def chart_spec(decision: Decision, words: Words, width: int) -> dict[str, Any] |
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "width": width - 70, "height": 300, "background": None, "data": {"values": points},
-        "layer": [line, *bars, dots, *labels], "config": _config(),
+        "layer": [line, *bars, dots, *labels], "config": chart_config(),
     }  # fmt: skip
 
 
@@ -85,7 +85,8 @@ def _point(decision: Decision, words: Words, variant: Variant) -> dict[str, Any]
     }  # fmt: skip
 
 
-def _config() -> dict[str, Any]:
+def chart_config() -> dict[str, Any]:
+    """Looks of a chart that stands in a page as SVG: it takes the colour of the text around it."""
     ink = "currentColor"
     font = "system-ui, sans-serif"
     axis = {

@@ -17,7 +17,7 @@ from depthscope.results.decision import Decision, Estimate, Said, Variant
 FOLDER = Path(__file__).parent / "phrases"
 MINUS = "\N{MINUS SIGN}"
 MISSING = "\N{EN DASH}"
-BOUNDED = ("points", "score", "range", "money", "hours", "layers", "ratio")
+BOUNDED = ("points", "score", "range", "money", "hours", "layers", "ratio", "index", "gap")
 """Forms of estimates: each names value and both ends, so none can be said without its interval."""
 
 
@@ -45,8 +45,8 @@ class Words:
 
     Forms of slots: `points` (change of a share, 100 = all), `score` and `range` (percent), `money`, `hours` (from
     seconds),
-    `layers`, `ratio` take an Estimate with its interval; `drop` is a share as points, `count` and `plain` are
-    numbers,
+    `layers`, `ratio`, `index` (a score of 0 to 1), `gap` (of two of them) take an Estimate with its interval; `drop` is
+    a share as points, `count` and `plain` are numbers,
     `list` and `variants` are several names, `variant` is the name of one; without a form a text stands as it is.
     """
 
@@ -130,12 +130,10 @@ class Words:
             if form == "layers"
             else amount_digits(scaled)
             if form in ("money", "hours")
-            else 2
-            if form == "ratio"
-            else 1
+            else {"ratio": 2, "index": 3, "gap": 3}.get(form, 1)
         )
         parts = {
-            part: _number(getattr(scaled, part), digits, form == "points")
+            part: _number(getattr(scaled, part), digits, form in ("points", "gap"))
             for part in ("value", "low", "high")
         }
         return self.t(
