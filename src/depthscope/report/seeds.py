@@ -16,10 +16,10 @@ from depthscope.store.run import Run
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of one architecture, trained from different seeds."""
+    """Runs of one architecture, trained from different seeds: its name, and their places among all runs."""
 
     name: str
-    runs: tuple[Run, ...]
+    places: tuple[int, ...]
 
 
 def compare_seeds(runs: Sequence[Run]) -> Comparison:
@@ -35,7 +35,7 @@ def compare_seeds(runs: Sequence[Run]) -> Comparison:
     found = curves_of(shared(runs))
     if not found:
         raise BadInput(f"the runs share no measurement over depth; they hold {[list(run) for run in runs]}")
-    places = [[list(runs).index(run) for run in group.runs] for group in groups]
+    places = [group.places for group in groups]
     curves = {name: [[one.found[k] for k in group] for group in places] for name, one in found.items()}
     aligned = {name: _aligned(name, each) for name, each in curves.items()}
     singles = {
@@ -43,7 +43,7 @@ def compare_seeds(runs: Sequence[Run]) -> Comparison:
         for name, each in shared(runs).items() if not each[0].axes
     }  # fmt: skip
     flat = summaries({name: one.found for name, one in found.items()}, {})
-    counts = ", ".join(f"{group.name}: {len(group.runs)}" for group in groups)
+    counts = ", ".join(f"{group.name}: {len(group.places)}" for group in groups)
     said = f"means over seeds ({counts}) with intervals over seeds; {text_said(runs)}"
     return Comparison(
         tuple(g.name for g in groups), said, singles, aligned, tuple(_over(one, places) for one in flat)
@@ -56,12 +56,13 @@ def grouped(runs: Sequence[Run]) -> tuple[Group, ...]:
     Raises:
         BadInput: for a single architecture, or equal weights given twice.
     """
-    found: dict[tuple[str, ...], list[Run]] = {}
-    for run in runs:
+    found: dict[tuple[str, ...], list[int]] = {}
+    for place, run in enumerate(runs):
         model = run.manifest.get("model", {})
         what = tuple(str(model.get(key)) for key in ("family", "n_layers", "d_model", "parameters"))
-        found.setdefault(what, []).append(run)
-    for each in found.values():
+        found.setdefault(what, []).append(place)
+    for places in found.values():
+        each = [runs[place] for place in places]
         hashes = [run.manifest.get("model", {}).get("weights_hash") for run in each]
         if len(set(hashes)) < len(hashes):
             raise BadInput(
@@ -72,13 +73,13 @@ def grouped(runs: Sequence[Run]) -> tuple[Group, ...]:
             f"--seeds compares architectures, and all {len(runs)} runs are of one ({', '.join(next(iter(found)))}: "
             "family, layers, width, parameters); without --seeds they are compared as they are"
         )
-    return tuple(Group(f"{what[0]}, {what[1]} layers", tuple(each)) for what, each in found.items())
+    return tuple(Group(f"{what[0]}, {what[1]} layers", tuple(places)) for what, places in found.items())
 
 
 def mean_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean over the first axis with the 95 % interval of Student's t; NaN bounds for a single value."""
-    mean, half = values.mean(0), _half(_error(values), len(values) - 1.0)
-    return mean, mean - half, mean + half
+    mean, half = np.asarray(values.mean(0)), _half(_error(values), np.asarray(len(values) - 1.0))
+    return mean, np.asarray(mean - half), np.asarray(mean + half)
 
 
 def welch(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -87,23 +88,28 @@ def welch(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     Degrees of freedom by Welch and Satterthwaite: (a + b)^2 / (a^2 / (n - 1) + b^2 / (m - 1)) of the squared standard
     errors a and b. NaN bounds where a side has a single value. Source: Welch 1947.
     """
-    apart = other.mean(0) - one.mean(0)
+    apart = np.asarray(other.mean(0) - one.mean(0))
     a, b = _error(one), _error(other)
     with np.errstate(invalid="ignore", divide="ignore"):
-        free = (a + b) ** 2 / (a**2 / (len(one) - 1) + b**2 / (len(other) - 1))
-    half = np.where(a + b == 0, 0.0, _half(a + b, free))
-    return apart, apart - half, apart + half
+        error = np.asarray(a + b)
+        free = np.asarray(error**2 / (a**2 / (len(one) - 1) + b**2 / (len(other) - 1)))
+    half = np.where(error == 0, 0.0, _half(error, free))
+    return apart, np.asarray(apart - half), np.asarray(apart + half)
 
 
 def _error(values: np.ndarray) -> np.ndarray:
     """Squared standard error of the mean; NaN for a single value."""
-    return values.var(0, ddof=1) / len(values) if len(values) > 1 else np.full(values.shape[1:], np.nan)
+    return (
+        np.asarray(values.var(0, ddof=1) / len(values))
+        if len(values) > 1
+        else np.full(values.shape[1:], np.nan)
+    )
 
 
-def _half(error: np.ndarray, free: np.ndarray | float) -> np.ndarray:
+def _half(error: np.ndarray, free: np.ndarray) -> np.ndarray:
     from scipy.stats import t
 
-    return np.asarray(t.ppf(0.975, free)) * np.sqrt(error)
+    return np.asarray(t.ppf(0.975, free) * np.sqrt(error))
 
 
 def _aligned(name: str, groups: Sequence[Sequence[Measurement]]) -> Aligned:
