@@ -41,6 +41,7 @@ PROFILE = (
 )
 ONSETS, CELLS = ("definition", "k", "mode"), ("bucket", "token")
 ASKED = ("task", "mode")
+GRADED = ("task", "score", "mode")
 WRITES = ("layer", "sublayer")
 EDITS = ("repetition", "randomness", "length", "truncation", "copies")
 RANKS = ("participation_ratio", "entropy_rank", "stable_rank", "k90", "k99")
@@ -306,6 +307,30 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
         "early_minus_late": (("variant", "mode"), "1"),
         "degenerate": (("variant", "state", "mode"), "probability"),
     },
+    "layer_quality": {
+        "main_score": (("task", "mode", "state"), "1"),
+        **dict.fromkeys(("score", "as_good"), ((*GRADED, "state"), "1")),
+        "best_share": ((*GRADED, "state"), "probability"),
+        **dict.fromkeys(("best_state", "gain", "gain_seen"), (GRADED, "1")),
+        "control": (("task", "score", "variant"), "1"),
+    },
+    "entropy_modes": {
+        "entropy": (("state", "mode"), "1"),
+        "histogram": (("state", "mode", "bucket"), "probability"),
+        **dict.fromkeys(
+            (
+                *("dip", "bic_gain", "parts", "ashman_d", "bimodality_coefficient"),
+                *("valley", "threshold", "bimodal"),
+            ),
+            (("state", "mode", "variant"), "1"),
+        ),
+        **dict.fromkeys(("dip_p", "minor_weight"), (("state", "mode", "variant"), "probability")),
+        **dict.fromkeys(("feature_correlation", "auc"), (("state", "feature"), "1")),
+        "auc_q": (("state", "feature"), "probability"),
+        **dict.fromkeys(("logistic_auc", "tree_auc"), (("state",), "1")),
+        "mode_agreement": (("state", "other_state"), "1"),
+        "flip_share": (("state", "variant", "bucket"), "probability"),
+    },
     "fact_depth": {
         **{f"{who}{name}": row for who in ("", "control_") for name, row in ANSWERS.items()},
         "answer_accuracy": (("bucket",), "probability"),
@@ -404,6 +429,7 @@ NO_NEXT_TOKEN = "it is no causal language model: there is no next token whose lo
 for name in ("surgery", "pruning_criteria", "pruning_damage"):
     REFUSALS["bert", name] = NO_NEXT_TOKEN
 PARAMETERS = {
+    "layer_quality": {"limit": 10, "modes": ("mean+norm",), "draws": 1, "scores": ("few_shot", "knn")},
     "dataset_geometry": {"modes": ("wei",)},
     "residual_width": {"fit": 200, "tokens": 64, "sixteenths": (4, 8)},
     "surgery": {"tokens": 64, "sublayer_tokens": 64, "kept": (1,)},
@@ -421,6 +447,7 @@ PARAMETERS = {
     "extreme_inputs": {
         "prompts": 2, "longest": 8, "levels": (2, 2, 2), "lengths": (8, 16), "draws": 1, "copies": (3, 8),
     },
+    "entropy_modes": {"prompts": 3, "longest": 12},
     "fact_depth": {"facts": 6},
     "option_depth": {"items": 4, "shots": 0},
     "option_patch": {"pairs": 2, "shots": 0},
@@ -443,9 +470,11 @@ PARAMETERS = {
 UNTRUE = ("accuracy", "full_accuracy", "full_cross_entropy")
 """Measurements against the true next token, which only causal models have."""
 BY_DATA = {
+    ("layer_quality", "control"),
     *(("augmentation_invariance", name) for name in MEASUREMENTS["augmentation_invariance"]),
     *(("layer_skip", n) for n in ("half_ratio", "half_ratio_difference", "depth_holding_90", "depth_score")),
     ("frequency_onset", "onset"),
+    *(("entropy_modes", name) for name in MEASUREMENTS["entropy_modes"]),
     *(("extreme_inputs", f"{raw}slope_by_depth") for raw in ("", "raw_")),
     ("extreme_inputs", "early_minus_late"),
     ("lens_validation", "set_share_retained"),

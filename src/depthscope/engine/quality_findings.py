@@ -154,7 +154,8 @@ def graded(
         for metric, variant, found, share in controls(
             each.task, best, lambda t, v, m: score(t, v, [m])[0], seed
         ):
-            beside[name, metric, variant] = interval_of(found, share, draws, seed)
+            interval, n = interval_of(found, share, draws, seed)
+            beside[name, metric, variant] = interval, n if found else len(each.task.items)
     scores = tuple(dict.fromkeys(metric for kind in METRICS.values() for metric in kind))
     used = tuple(m for m in scores if any(cell[1] == m for cell in cells))
     names = tuple(each.task.name for each in read)
