@@ -6,7 +6,10 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
+import pytest
 import torch
+from formulas import Plain
 from planted import (
     LENGTH,
     SLOT,
@@ -25,6 +28,8 @@ from planted import (
 from torch import Tensor
 
 from depthscope.analyses.representation_profile import RepresentationProfile
+from depthscope.engine.audit import audit
+from depthscope.errors import BadInput
 from depthscope.runtime.tiny import tiny
 
 WEI, NO_FIRST, NO_MASSIVE, UNCENTRED = range(4)
@@ -140,3 +145,78 @@ def test_random_weights_make_no_straight_path_and_no_single_direction(tmp_path: 
     assert (value(result, "prompt_entropy") > 0.3).all()
     assert (np.abs(value(result, "curvature")[:, SIGNED] - 2 * np.pi / 3) < 0.4).all()
     assert (np.abs(value(result, "anisotropy")) < 0.8).all()
+
+
+def by_hand(x: Tensor) -> float:
+    """Effective rank of centred unit rows."""
+    z = x.detach().double().numpy()
+    z = z - z.mean(0)
+    sigma = np.linalg.svd(z / np.linalg.norm(z, axis=1, keepdims=True), compute_uv=False)
+    p = sigma[sigma > 1e-12] / sigma.sum()
+    return float(np.exp(-(p * np.log(p)).sum()))
+
+
+def test_points_of_a_block_and_the_final_norm_are_those_of_the_model(tmp_path: Path) -> None:
+    model = tiny("llama", torch.float64, seed=3)
+    asked = RepresentationProfile(
+        modes=("wei",), curved=("signed", "folded"), final_norm=True, sublayers=True
+    )
+    texts = [f"{k * k} boats went out and {k} came back" for k in range(3)]
+    run = audit(model, [asked], out=tmp_path / "run", text=texts, tokens=10**6, window=64)
+    result = run["representation_profile"]
+    plain, rows = Plain(model.net, "llama"), pq.read_table(run.path / "inputs" / "text.parquet").to_pylist()
+    passes = [plain.run(row["ids"]) for row in rows]
+    points = [dict[str, list[float]]() for _ in plain.blocks]
+    for seen in passes:
+        for k, block in enumerate(plain.blocks):
+            middle = seen.states[k] + seen.attention[k]
+            with torch.no_grad():
+                there = {
+                    "attn_in": block.input_layernorm(seen.states[k]), "attn_out": seen.attention[k],
+                    "resid_mid": middle, "mlp_in": block.post_attention_layernorm(middle),
+                    "mlp_out": seen.mlp[k], "resid_post": seen.states[k + 1],
+                }  # fmt: skip
+            for name, x in there.items():
+                points[k].setdefault(name, []).append(by_hand(x))
+    found = result["sublayer_effective_rank"]
+    for k, by in enumerate(points):
+        for name, ranks in by.items():
+            cell = found.select(layer=k, sublayer=name, mode="wei").value
+            np.testing.assert_allclose(cell, np.mean(ranks), rtol=1e-5, err_msg=name)
+        assert np.isnan(found.select(layer=k, sublayer="ssm_out", mode="wei").value)
+    assert "a state" in found.note
+    with torch.no_grad():
+        after = [
+            np.mean([by_hand(plain.base.norm(p.states[s])) for p in passes]) for s in range(len(points) + 1)
+        ]
+    np.testing.assert_allclose(value(result, "normed_effective_rank")[:, 0], after, rtol=1e-5)
+    assert "after the final norm" in result["normed_curvature"].note
+
+
+def test_between_parallel_sublayers_there_is_no_state_and_the_note_says_so(tmp_path: Path) -> None:
+    texts = [f"{k * k} boats went out" for k in range(3)]
+    asked = RepresentationProfile(modes=("wei",), sublayers=True)
+    found = look(tiny("gpt_neox", torch.float32), asked, tmp_path, texts)["sublayer_prompt_entropy_s2"]
+    assert "blocks are parallel" in found.note
+    assert np.isfinite(found.select(sublayer="resid_mid").value).all()
+    state_space = look(tiny("mamba", torch.float32), asked, tmp_path / "ssm", texts)[
+        "sublayer_prompt_entropy_s2"
+    ]
+    assert np.isnan(state_space.select(sublayer="attn_in").value).all()
+    assert np.isfinite(state_space.select(sublayer="ssm_out").value).all()
+
+
+@pytest.mark.parametrize(
+    "given", [{"modes": ()}, {"normalisation": "none"}, {"orders": (-1.0,)}, {"curved": ("signed_k0",)}]
+)
+def test_parameters_that_make_no_sense_are_refused(given: dict[str, object]) -> None:
+    with pytest.raises(BadInput):
+        RepresentationProfile(**given)  # type: ignore[arg-type]
+
+
+def test_change_of_curvature_is_within_the_same_windows(tmp_path: Path) -> None:
+    result = look(planted({2: moved_to(zig_zag)}), "representation_profile", tmp_path, rising())
+    change = result["curvature_change"]
+    np.testing.assert_allclose(change.value[:3], 0, atol=1e-9)
+    np.testing.assert_allclose(change.value[3:, SIGNED], np.pi / 3, rtol=1e-6)
+    np.testing.assert_allclose(change.value[3:, FOLDED], -np.pi / 3, rtol=1e-6)
