@@ -19,7 +19,7 @@ What misleads: A depth is that of a lens: through the raw head of a small model 
 that comes close by chance counts, even if later ones are far away again. Shares depend on the threshold; compare models
 by the histogram. The cosine of writes does not see that two layers do the same to different inputs.
 
-Source: deep-thinking ratio, arXiv 2602.13517, as recalled: 0.5, 15 %, on generated text; looped networks, Csordas
+Source: Deep-thinking ratio, arXiv 2602.13517, as recalled: 0.5, 15 %, on generated text; looped networks, Csordas
 et al. 2025 (arXiv 2505.13898).
 """
 
