@@ -10,6 +10,7 @@ from benchmarks.paired import Ratio, paired
 from benchmarks.profile import entropies, profile
 from benchmarks.removal import removal
 from benchmarks.skip_map import skip_map
+from benchmarks.vectors import dime_orders, lidar, similarity
 from depthscope.analyses.head_patterns import HeadPatterns
 from depthscope.analyses.logit_lens import WANTED
 from depthscope.analyses.representation_profile import RepresentationProfile
@@ -131,4 +132,7 @@ CASES = {
     "removal": removal,
     "profile": profile,
     "entropies": entropies,
+    "lidar": lidar,
+    "similarity": similarity,
+    "dime": dime_orders,
 }

@@ -60,7 +60,7 @@ def similarity(model: Model) -> list[Ratio]:
     return [ratio]
 
 
-def shared(model: Model) -> list[Ratio]:
+def dime_orders(model: Model) -> list[Ratio]:
     """DiME of order 2 in closed form against order 1 with ten random orders."""
     views = unit_views(_views(model))
     shuffles = orders(TEXTS)
