@@ -62,6 +62,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         "depth_by_difficulty": {"source": "brackets", "per_level": 1, "shots": 0},
     }
     few["extreme_inputs"] = {"prompts": 2, "longest": 8, "lengths": (8, 16), "draws": 1, "copies": (3,)}
+    few["entropy_modes"] = {"prompts": 4, "longest": 16}
     asked = [ANALYSES[name](**few.get(name, {})) for name in ANALYSES]
     return ds.audit(ds.load("tiny-llama"), asked, tokens=512, window=32, out=out)
 

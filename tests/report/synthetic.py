@@ -274,6 +274,14 @@ TEXTS = {
         "Random ids are no language.",
         "Skean et al. 2025, arXiv:2502.02013",
     ),
+    "entropy_modes": Text(
+        "Two kinds of prompts",
+        "Do prompt entropies have two modes?",
+        "Three tests of the entropies of prompts must agree.",
+        "Two stripes of the map are two modes.",
+        "The dip test is careful.",
+        "Skean et al. 2024, arXiv:2412.09563",
+    ),
     "corpus_statistics": Text(
         "What the stream looks like over the corpus",
         "How large are states, and where are the sinks?",
@@ -919,6 +927,33 @@ def extreme_inputs() -> Result:
     return result("extreme_inputs", found)
 
 
+def entropy_modes(at: tuple[int, ...] = (4, 5, 6)) -> Result:
+    """Two modes at some states, one of them gone where massive tokens are left out."""
+    cells = {"state": STATES, "mode": MODES[:3], "variant": ("plain", "length_removed")}
+    judged = np.zeros((L + 1, 3, 2))
+    judged[list(at), :2] = 1
+    none = {"missing": "the entropies of this state are not called bimodal"}
+    bins = np.arange(10) / 10
+    share = np.stack([np.exp(-(((bins - 0.3 - 0.05 * k) / 0.2) ** 2)) for k in STATES])
+    flips = np.full((L + 1, 3, 2), np.nan)
+    flips[list(at)] = [[0.1, 0.9], [0.8, 0.1], [0.2, 0.3]]
+    by = {"state": STATES, "variant": ("newline", "drop_first", "equal_length"), "bucket": ("low", "high")}
+    spread = {"state": STATES, "mode": MODES[:3], "bucket": bins}
+    shares = np.stack([share / share.sum(1, keepdims=True)] * 3, 1)
+    return result(
+        "entropy_modes",
+        [
+            measurement("histogram", spread, shares, "probability"),
+            measurement("dip_p", cells, 0.5 - 0.495 * judged, "probability"),
+            measurement("bic_gain", cells, 100 * judged),
+            measurement("ashman_d", cells, 4 * judged),
+            measurement("minor_weight", cells, 0.3 * judged, "probability"),
+            measurement("bimodal", cells, judged),
+            measurement("flip_share", by, flips, "probability", **none),
+        ],
+    )
+
+
 def pruning_criteria() -> Result:
     names = ("influence", "loss", "future", "taylor", "deepest", "attention", "mlp")
     rank = np.stack([np.roll(LAYERS, k) + 1.0 for k in range(len(names))])
@@ -985,6 +1020,7 @@ def results() -> dict[str, Result]:
         layer_similarity,
         layer_quality,
         extreme_inputs,
+        entropy_modes,
         head_patterns,
         corpus_statistics,
     )

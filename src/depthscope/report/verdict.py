@@ -14,6 +14,7 @@ from depthscope.report.adaptive import tokens_differ
 from depthscope.report.difficulty import harder_deeper
 from depthscope.report.extremes import length_spreads, randomness_spreads, repetition_compresses
 from depthscope.report.later_tokens import late_layers
+from depthscope.report.modes import two_kinds_of_prompts
 from depthscope.report.pruning import deepest_may_go
 from depthscope.report.quality import earlier_or_last
 from depthscope.report.sentence import Cell, Verdict
@@ -204,6 +205,7 @@ RULES: tuple[tuple[str, Callable[[Results], Verdict]], ...] = (
     ("extreme_inputs", repetition_compresses),
     ("extreme_inputs", randomness_spreads),
     ("extreme_inputs", length_spreads),
+    ("entropy_modes", two_kinds_of_prompts),
     ("layer_quality", earlier_or_last),
     ("augmentation_invariance", similarity.most_invariant),
     ("layer_similarity", similarity.largest_change),
