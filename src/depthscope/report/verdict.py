@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from depthscope.report import early_guesses, erasure, linear_maps, residual, similarity
+from depthscope.report import early_guesses, erasure, linear_maps, residual, similarity, valley
 from depthscope.report.adaptive import tokens_differ
 from depthscope.report.difficulty import harder_deeper
 from depthscope.report.extremes import length_spreads, randomness_spreads, repetition_compresses
@@ -202,6 +202,7 @@ RULES: tuple[tuple[str, Callable[[Results], Verdict]], ...] = (
     ("linear_maps", linear_maps.depth_kept),
     ("residual_erasure", erasure.question_needed),
     ("representation_profile", richest_state),
+    ("representation_profile", valley.one_token),
     ("extreme_inputs", repetition_compresses),
     ("extreme_inputs", randomness_spreads),
     ("extreme_inputs", length_spreads),
