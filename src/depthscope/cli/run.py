@@ -169,11 +169,16 @@ def _typed(value: str, default: object, setting: str) -> object:
         if isinstance(default, int):
             return int(value)
         if isinstance(default, tuple):
-            kind = type(default[0]) if default else int
+            kind = type(default[0]) if default else _number
             return tuple(kind(piece.strip()) for piece in value.split(",") if piece.strip())
         return float(value) if isinstance(default, float) else value
     except (ValueError, KeyError) as error:
         raise BadInput(f"--set {setting!r}: {value!r} does not fit, the default is {default!r}") from error
+
+
+def _number(piece: str) -> int | float:
+    """A whole number where it is written as one."""
+    return int(piece) if piece.strip("+-").isdigit() else float(piece)
 
 
 def _nulls(null: str) -> list[str]:
