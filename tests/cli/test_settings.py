@@ -13,6 +13,7 @@ from depthscope.errors import BadInput
     [
         ("block, mlp", ("attention",), ("block", "mlp")),
         ("1,2", (), (1, 2)),
+        ("0.5,3,inf", (), (0.5, 3, float("inf"))),
         ("3", (7,), (3,)),
         ("true", False, True),
     ],
