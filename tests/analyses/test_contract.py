@@ -303,7 +303,10 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
         **{f"{kind}_entropy": (("state", "level", "mode"), "1") for kind in EDITS},
         **{f"{kind}_raw_entropy": (("state", "level", "mode"), "nats") for kind in EDITS[2:]},
         **{f"{raw}slope": (("variant", "state", "mode"), u) for raw, u in (("", "1"), ("raw_", "nats"))},
-        **{f"{raw}slope_by_depth": (("variant", "depth", "mode"), u) for raw, u in (("", "1"), ("raw_", "nats"))},
+        **{
+            f"{raw}slope_by_depth": (("variant", "depth", "mode"), u)
+            for raw, u in (("", "1"), ("raw_", "nats"))
+        },
         "early_minus_late": (("variant", "mode"), "1"),
         "degenerate": (("variant", "state", "mode"), "probability"),
     },
@@ -445,7 +448,12 @@ PARAMETERS = {
     "decision_flips": {"positions": 64},
     "pos_depth": {"positions": 64, "kept": "all", "ranks": (1, 10)},
     "extreme_inputs": {
-        "prompts": 2, "longest": 8, "levels": (2, 2, 2), "lengths": (8, 16), "draws": 1, "copies": (3, 8),
+        "prompts": 2,
+        "longest": 8,
+        "levels": (2, 2, 2),
+        "lengths": (8, 16),
+        "draws": 1,
+        "copies": (3, 8),
     },
     "entropy_modes": {"prompts": 3, "longest": 12},
     "fact_depth": {"facts": 6},
