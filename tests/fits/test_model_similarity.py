@@ -16,6 +16,8 @@ from depthscope.errors import BadInput, RunMismatch, UnknownName
 from depthscope.fits import model_similarity
 from depthscope.fits.model_similarity import ModelSimilarity
 from depthscope.results.result import Result
+from depthscope.runtime.embedded import installed
+from depthscope.runtime.load import load
 from depthscope.runtime.model import Model
 from depthscope.runtime.tiny import assembled, tiny
 
@@ -115,3 +117,19 @@ def test_wrong_parameters_are_told(tmp_path: Path) -> None:
         ModelSimilarity(neighbours=0)
     with pytest.raises(BadInput, match="no data at"):
         compared(ModelSimilarity(source="nowhere.txt"), tiny("llama", torch.float32), tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (installed("minilm-l6") and installed("minilm-l6-sre")), reason="needs both MiniLM packages"
+)
+def test_fine_tuning_changes_late_states_of_minilm_more_than_early_ones(tmp_path: Path) -> None:
+    base, tuned = load("minilm-l6", dtype="float32"), load("minilm-l6-sre", dtype="float32")
+    found = compared(ModelSimilarity(texts=64, poolings=("mean",), target=tuned), base, tmp_path / "run")
+    same = found["same_depth"].value[:, 0]
+    assert same[0] > 0.999
+    assert same[-1] < 0.9
+    assert (np.diff(same) < 0).all()
+    late = found["late_minus_early"]
+    assert late.high is not None
+    assert late.high[0] < 0
