@@ -11,7 +11,7 @@ import numpy as np
 from depthscope.advise.layer_cost import LayerCost
 from depthscope.advise.layer_noise import Noise
 from depthscope.advise.layer_sanity import Sanity
-from depthscope.advise.layer_search import LEVEL, Found, Seen
+from depthscope.advise.layer_search import Found, Seen, ends
 from depthscope.advise.layer_task import Parts
 from depthscope.materials.labelled import Labelled
 from depthscope.results.measurement import Measurement, Table
@@ -57,12 +57,13 @@ class Report:
 
     def ends(self) -> tuple[np.ndarray, np.ndarray]:
         """95 % intervals of the scores."""
-        low, high = np.nanquantile(self.seen.drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-        return low, high
+        return ends(self.seen.drawn)
 
     def verdict(self) -> str:
-        """`better`, `worse` or `alike`: the picked state against the last."""
+        """`better`, `worse` or `alike`: the picked state against the last; `unknown` where one has no score."""
         _, low, high = self.gap("chosen", "last")
+        if not np.isfinite([low, high]).all():
+            return "unknown"
         return "better" if low > 0 else "worse" if high < 0 else "alike"
 
 
@@ -99,9 +100,9 @@ def _scores(found: Found, items: int) -> list[Measurement]:
     """Each state's score on the most items it was scored on, with the interval over items."""
     rows: dict[int, tuple[float, float, float, float]] = {}
     for n, seen in (*((r.items, r.seen) for r in found.rounds), (items, found.final)):
-        ends = np.nanquantile(seen.drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+        low, high = ends(seen.drawn)
         rows |= {
-            s: (float(seen.score[k]), float(ends[0, k]), float(ends[1, k]), float(n))
+            s: (float(seen.score[k]), float(low[k]), float(high[k]), float(n))
             for k, s in enumerate(seen.states)
         }
     states = sorted(rows)
@@ -122,10 +123,11 @@ def _compared(report: Report, chosen: Chosen) -> list[Measurement]:
     low, high = report.ends()
     n = np.full(len(WHO), report.items)
     note = "items that nothing was chosen by; words: TF-IDF, without a model"
+    gaps = "the score is not defined on these vectors" if np.isnan(report.seen.score).any() else ""
     value, bottom, top = report.gap("chosen", "last")
     items = np.asarray(report.items)
     return [
-        Measurement("reported_score", axes, report.seen.score, "1", low, high, n, n, note),
+        Measurement("reported_score", axes, report.seen.score, "1", low, high, n, n, note, gaps),
         Measurement("difference", {}, np.asarray(value), "1", np.asarray(bottom), np.asarray(top), items, items,
                     f"state {chosen.picked} minus the last, paired; {note}"),
     ]  # fmt: skip
@@ -229,4 +231,5 @@ _VERDICTS = {
     "better": "shown to be better",
     "worse": "shown to be worse, so the last state stays",
     "alike": "not distinguishable on so many items",
+    "unknown": "not comparable, since one of them has no score",
 }

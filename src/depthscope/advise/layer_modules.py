@@ -42,6 +42,17 @@ def library() -> Any:  # noqa: ANN401
     return sentence_transformers
 
 
+def exports(model: Model) -> None:
+    """Nothing, where encoders of the model can be written, so that nobody searches in vain.
+
+    Raises:
+        MissingPackage: without the library. Refused: for models that cannot be cut, or whose tokenizer cannot be saved.
+    """
+    library()
+    _padded(model)
+    truncated(model, 1)
+
+
 def written(model: Model, recipe: Recipe, affine: Affine | None, folder: Path) -> None:
     """Write an encoder into a folder as sentence-transformers writes it.
 

@@ -22,7 +22,7 @@ TOGETHER = 16
 """Texts of the padded batch that is compared with the same texts alone."""
 ALIKE = 0.9999
 """Least cosine of a text's vectors alone and in a batch."""
-CHECKED = 64
+CHECKED = 32
 """Texts whose vectors are looked at."""
 
 

@@ -39,8 +39,8 @@ class Seen:
     def gap(self, better: int, other: int) -> tuple[float, float, float]:
         """Score of one state minus another's: value and the ends of its paired 95 % interval."""
         a, b = self.states.index(better), self.states.index(other)
-        ends = np.nanquantile(self.drawn[:, a] - self.drawn[:, b], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return float(self.score[a] - self.score[b]), float(ends[0]), float(ends[1])
+        low, high = ends(self.drawn[:, [a]] - self.drawn[:, [b]])
+        return float(self.score[a] - self.score[b]), float(low[0]), float(high[0])
 
     def error(self, better: int, other: int) -> float:
         """Standard error of the difference of two states: its standard deviation over the draws."""
@@ -51,6 +51,13 @@ class Seen:
         """States from best to worst; of equals the earlier first, those without a score last."""
         order = np.lexsort([np.asarray(self.states), -np.nan_to_num(self.score, nan=-np.inf)])
         return tuple(self.states[k] for k in order)
+
+
+def ends(drawn: Float[np.ndarray, "draw state"]) -> tuple[np.ndarray, np.ndarray]:
+    """The 95 % interval of each state over draws; NaN where no draw has a score."""
+    none = ~np.isfinite(drawn).any(0)
+    low, high = np.nanquantile(np.where(none, 0.0, drawn), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return np.where(none, np.nan, low), np.where(none, np.nan, high)
 
 
 Look = Callable[[Sequence[int], int], Seen]

@@ -84,6 +84,8 @@ def command(
     study.loaded()  # a wrong task file is refused before a model is loaded
     found = options.loaded(model, dtype, device, revision, attn, trust_remote_code)
     study.check(found)
+    if export is not None:
+        _exportable(found)
     folder = out or Path("runs") / f"{Path(model).name}-{Path(task).stem}"
     run = conduct(
         NAME, study, found, study.reading(), folder, seed=seed, force=force, command=command_line(),
@@ -92,6 +94,12 @@ def command(
     served = _exported(run, found, export, post, unit) if export is not None else None
     pages = {"report": write_report(run), **write_layer_page(run, lang)}
     _tell(run, served, pages, time.perf_counter() - begun, as_json)
+
+
+def _exportable(model: Any) -> None:  # noqa: ANN401
+    from depthscope.advise.layer_modules import exports
+
+    exports(model)
 
 
 def _exported(run: Any, model: Any, folder: Path, post: str, unit: bool) -> Any:  # noqa: ANN401

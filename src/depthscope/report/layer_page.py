@@ -116,6 +116,8 @@ class Story:
     def _evidence(self) -> str:
         if self.about["verdict"] == "last":
             return self.say(f"evidence_{self.about['why']}")
+        if self.about["verdict"] == "unknown":
+            return self.say("evidence_unknown")
         reported = self.found["reported_score"]
         return self.say(
             f"evidence_{self.about['verdict']}", metric=self.about["metric"], picked=self.about["picked"],
