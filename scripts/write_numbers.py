@@ -2,6 +2,7 @@
 
     python scripts/write_numbers.py runs/demo    # read a run, write its JSON, refresh the tables
     python scripts/write_numbers.py runs/demo --name demo-ridge    # the same under another name
+    python scripts/write_numbers.py --seeds runs/a-0 runs/a-1 runs/b-0 --name a-b    # architectures over seeds
     python scripts/write_numbers.py              # refresh the tables from the JSON that is there
 
 A page asks for numbers between two comments; what stands there is replaced. `MODEL` is the name of a JSON file.
@@ -25,6 +26,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ import numpy as np
 from number_tables import DIGITS, KINDS, Numbers, families, laws, origin, table
 
 from depthscope.results.measurement import COLUMNS, Measurement
+from depthscope.results.result import Result
 from depthscope.store.run import Run, open_run
 
 ROOT = Path(__file__).parent.parent
@@ -46,15 +49,27 @@ def numbers_of(run: Run) -> dict[str, Any]:
     said = run.manifest
     kept = ("depthscope", "command", "seed", "threads", "versions", "timings", "refused", "non_finite")
     verified = [{**law, "worst": _rounded(law["worst"])} for law in said["verification"]]
-    results = {
+    about = {"model": said["model"], "data": said["data"], **{k: said[k] for k in kept if k in said}}
+    return {**about, "verification": verified, "analyses": _results(run)}
+
+
+def _results(run: Mapping[str, Result]) -> dict[str, Any]:
+    return {
         name: {
             "parameters": dict(result.parameters),
             "measurements": {n: _stored(m) for n, m in result.findings.measurements.items()},
         }
         for name, result in run.items()
     }
-    about = {"model": said["model"], "data": said["data"], **{k: said[k] for k in kept if k in said}}
-    return {**about, "verification": verified, "analyses": results}
+
+
+def numbers_of_seeds(runs: list[Run]) -> dict[str, Any]:
+    """What a page may show of architectures compared over seeds; the head is that of the first run."""
+    from comparison_numbers import compared
+
+    first = numbers_of(runs[0])
+    command = shlex.join(["depthscope", "compare", "--seeds", *map(str, (run.path for run in runs))])
+    return first | {"command": command, "analyses": _results(compared(runs))}
 
 
 def _stored(found: Measurement) -> dict[str, Any]:
@@ -146,15 +161,20 @@ def main() -> None:
         "run", nargs="?", type=Path, help="a finished run folder; without it pages are refreshed"
     )
     parser.add_argument("--name", default="", help="name of the JSON file; default: the model's")
+    parser.add_argument(
+        "--seeds", nargs="+", type=Path, help="runs of architectures trained from several seeds"
+    )
     given = parser.parse_args()
-    asked = given.run
-    if asked is not None:
-        run = open_run(asked)
-        if not run.complete:
-            parser.error(f"{asked} is not finished; give the command that made it again, then this one")
-        name = given.name or Path(str(run.manifest["model"]["name"])).name
+    asked = [given.run] if given.run else given.seeds or []
+    runs = [open_run(path) for path in asked]
+    unfinished = [str(run.path) for run in runs if not run.complete]
+    if unfinished:
+        parser.error(f"{unfinished} are not finished; give the command that made them again, then this one")
+    if runs:
+        name = given.name or Path(str(runs[0].manifest["model"]["name"])).name
+        found = numbers_of(runs[0]) if given.run else numbers_of_seeds(runs)
         NUMBERS.mkdir(exist_ok=True)
-        (NUMBERS / f"{name}.json").write_text(json_text(numbers_of(run)), encoding="utf-8")
+        (NUMBERS / f"{name}.json").write_text(json_text(found), encoding="utf-8")
         print(f"docs/numbers/{name}.json")
     numbers = stored()
     for page in (ROOT / "README.md", *sorted(PAGES.rglob("*.md"))):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from depthscope.errors import BadInput, LoadError, Refused, RunMismatch
 from depthscope.fits.pair_text import trained_tokenizer
 from depthscope.materials.text import Document
 from depthscope.results.measurement import Measurement
+from depthscope.runtime.model import Model
 from depthscope.store.run import Run, open_run
 
 STEPS = (0, 1, 8)
@@ -49,7 +51,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Which checkpoints were loaded."""
     real, seen = module.load, []
 
-    def counted(where, **how):
+    def counted(where: str, **how: Any) -> Model:
         seen.append(Path(where).name)
         return real(where, **how)
 
@@ -57,7 +59,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def swept(training: Path, out: Path, first: int = 0, **more) -> Run:
+def swept(training: Path, out: Path, first: int = 0, **more: Any) -> Run:
     reading = Reading(TEXTS, tokens=400, window=32)
     return follow(in_folder(training)[first:], ASKED, out=out, reading=reading, **more)
 
@@ -76,7 +78,10 @@ def test_a_sweep_holds_what_each_checkpoints_own_run_holds(run: Run):
         own = open_run(run.path / NAME / f"step-{step}")
         assert own.manifest["data"]["hash"] == run.manifest["data"]["hash"]
         assert_allclose(found.value[place], own["representation_profile"]["prompt_entropy"].value)
-        assert_allclose(found.low[place], own["representation_profile"]["prompt_entropy"].low)
+        low = own["representation_profile"]["prompt_entropy"].low
+        assert found.low is not None
+        assert low is not None
+        assert_allclose(found.low[place], low)
     assert run.manifest["command"] == "a command"
     total = np.abs(np.diff(found.value, axis=0)).sum(0)
     assert_allclose(run[NAME]["prompt_entropy_total_change"].value, total)

@@ -1,0 +1,76 @@
+"""The numbers that documentation pages show of several runs compared over seeds; see write_numbers.py --seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from depthscope.report.compare import GRID, Comparison
+from depthscope.report.seeds import compare_seeds
+from depthscope.results.measurement import Measurement
+from depthscope.results.result import Findings, Result, Text
+from depthscope.store.run import Run
+
+SHOWN = (
+    "representation_profile/prompt_entropy[mode=wei]", "representation_profile/prompt_entropy[mode=wei_no_massive]",
+    "representation_profile/curvature[mode=signed]", "representation_profile/effective_rank[mode=wei_no_massive]",
+    "logit_lens/kl_to_final", "logit_lens/top1_agreement", "corpus_statistics/norm_median",
+)  # fmt: skip
+"""Curves whose values at every fifth depth, and whose total variation, are kept."""
+EVERY = 4
+
+
+def compared(runs: Sequence[Run]) -> dict[str, Result]:
+    """One result: summaries as [mode, model], curves as [depth, model]; the last model label is the difference."""
+    found = compare_seeds(runs)
+    measured = [*_summaries(found), *_curves(found)]
+    notes = (found.pairing,)
+    words = Text(*[" "] * 6)
+    return {
+        "comparison": Result(
+            "comparison", {}, Findings({m.name: m for m in measured}, notes=notes), words, {}
+        )
+    }
+
+
+def _models(found: Comparison) -> np.ndarray:
+    return np.array([*found.runs, *(f"{name} minus {found.runs[0]}" for name in found.runs[1:])])
+
+
+def _summaries(found: Comparison) -> list[Measurement]:
+    kept = [one for one in found.summaries if one.kind != "total variation" or one.curve in SHOWN]
+    made: list[Measurement] = []
+    for kind in dict.fromkeys(one.kind for one in kept):
+        each = [one for one in kept if one.kind == kind]
+        parts: dict[str, Any] = {
+            part: np.array([[*getattr(one, part), *getattr(one, apart)[1:]] for one in each])
+            for part, apart in (("value", "difference"), ("low", "below"), ("high", "above"))
+        }
+        axes = {"mode": np.array([one.curve.partition("/")[2] for one in each]), "model": _models(found)}
+        made.append(Measurement(kind.replace(" ", "_"), axes, unit="1", missing="no value", **parts))
+    return made
+
+
+def _curves(found: Comparison) -> list[Measurement]:
+    made: list[Measurement] = []
+    for one in (found.aligned[name] for name in SHOWN if name in found.aligned):
+        bounds = [_own_bounds(one, part) for part in ("low", "high")]
+        parts: dict[str, Any] = {
+            part: np.concatenate([own, apart[1:]])[:, ::EVERY].T
+            for part, own, apart in (
+                ("value", one.value, one.difference), ("low", bounds[0], one.low), ("high", bounds[1], one.high)
+            )
+        }  # fmt: skip
+        axes = {"depth": np.array([f"{depth:.0%}" for depth in GRID[::EVERY]]), "model": _models(found)}
+        name = one.name.partition("/")[2].replace("[mode=", "_").replace("]", "")
+        made.append(Measurement(name, axes, unit=one.unit, missing="no value", **parts))
+    return made
+
+
+def _own_bounds(one: Any, part: str) -> np.ndarray:  # noqa: ANN401
+    """The interval of every architecture's own curve on GRID, [model, depth]."""
+    from depthscope.report.compare import on_grid
+
+    return np.stack([on_grid(curve, part) for curve in one.curves])
