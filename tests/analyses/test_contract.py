@@ -331,6 +331,7 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
         **dict.fromkeys(("feature_correlation", "auc"), (("state", "feature"), "1")),
         "auc_q": (("state", "feature"), "probability"),
         **dict.fromkeys(("logistic_auc", "tree_auc"), (("state",), "1")),
+        "high_share": (("state",), "probability"),
         "mode_agreement": (("state", "other_state"), "1"),
         "flip_share": (("state", "variant", "bucket"), "probability"),
     },

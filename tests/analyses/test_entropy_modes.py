@@ -54,6 +54,8 @@ def test_a_massive_token_makes_two_modes_that_leave_with_it(found: Result):
             assert found["bimodal"].at(state=state, mode=mode, variant=kind) == expected, (state, mode)
     assert found["minor_weight"].at(state=1, mode="wei", variant="plain") == pytest.approx(1 / 3, abs=1e-6)
     assert found["ashman_d"].at(state=1, mode="wei", variant="plain") > 5
+    assert found["high_share"].at(state=1) == pytest.approx(2 / 3)
+    assert found["high_share"].low[1] < 2 / 3 < found["high_share"].high[1]
     limit = found["threshold"].at(state=1, mode="wei", variant="plain")
     assert 0.03 < limit < 0.3
     assert (found["bimodal"].n_items == ROWS).all()

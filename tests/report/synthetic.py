@@ -950,6 +950,7 @@ def entropy_modes(at: tuple[int, ...] = (4, 5, 6)) -> Result:
             measurement("minor_weight", cells, 0.3 * judged, "probability"),
             measurement("bimodal", cells, judged),
             measurement("flip_share", by, flips, "probability", **none),
+            measurement("high_share", {"state": STATES}, np.where(judged[:, 0, 0], 0.6, np.nan), "probability", **none),
         ],
     )
 

@@ -13,7 +13,9 @@ MODES, KINDS = ("wei", "wei_no_first", "wei_no_massive"), ("plain", "length_remo
 AXES = {"state": np.arange(5), "mode": np.array(MODES), "variant": np.array(KINDS)}
 
 
-def result(wei: list[int], massive: list[int], length: list[int], n: int = 400) -> dict[str, Result]:
+def result(
+    wei: list[int], massive: list[int], length: list[int], n: int = 400, half: float = 0.1
+) -> dict[str, Result]:
     """The states that are called bimodal in each of three cells."""
     judged = np.zeros((5, 3, 2))
     judged[wei, 0, 0] = judged[massive, 2, 0] = judged[length, 0, 1] = 1
@@ -32,7 +34,13 @@ def result(wei: list[int], massive: list[int], length: list[int], n: int = 400) 
         "ashman_d": 3 * judged,
         "minor_weight": 0.3 * judged,
     }
-    found = [made("bimodal", judged), *(made(name, value) for name, value in signs.items())]
+    share = np.where(judged[:, 0, 0] == 1, 0.3, np.nan)
+    found = [
+        Measurement(
+            "high_share", {"state": AXES["state"]}, share, "1", share - half, share + half, missing="one mode"
+        )
+    ]
+    found += [made("bimodal", judged), *(made(name, value) for name, value in signs.items())]
     text = Text("Title", "Why?", "So.", "Look.", "Careful.", "Me 2020.")
     return {"entropy_modes": Result("entropy_modes", {}, Findings({m.name: m for m in found}), text, {})}
 
@@ -49,6 +57,7 @@ def result(wei: list[int], massive: list[int], length: list[int], n: int = 400) 
         (([2, 3], [], []), True, "Once length is taken out none is left."),
         (([], [], []), True, "No state's prompt entropies are called bimodal"),
         (([], [], [], 200), False, "200 prompts are fewer than 300"),
+        (([2], [], [2], 400, 0.26), False, "no interval of a mode's share keeps 5% from 0 and 1"),
         (([], [], [], 99), False, "Not decided: insufficient: 99 prompts"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -21,7 +22,7 @@ NEAREST = 5
 def attributed(prompts: Prompts) -> list[Measurement]:
     """All measurements that ask why."""
     labels = {s: high for s in range(prompts.entropy.shape[2]) if (high := prompts.high(s)) is not None}
-    return [_correlations(prompts), *_single(prompts, labels), *_joint(prompts, labels),
+    return [_share(prompts, labels), _correlations(prompts), *_single(prompts, labels), *_joint(prompts, labels),
             _agreement(prompts, labels), _flips(prompts, labels)]  # fmt: skip
 
 
@@ -186,6 +187,15 @@ def _agreement(prompts: Prompts, labels: Mapping[int, np.ndarray]) -> Measuremen
     )
 
 
+def _share(prompts: Prompts, labels: Mapping[int, np.ndarray]) -> Measurement:
+    """Share of prompts in the high mode, with an interval over documents: one odd document is no mode."""
+    inside = np.full((len(prompts.entropy), prompts.entropy.shape[2]), np.nan)
+    for state, high in labels.items():
+        inside[:, state] = high
+    said = "prompts above the threshold"
+    return _mean(prompts, inside, "high_share", states(prompts.facts), said)
+
+
 def _flips(prompts: Prompts, labels: Mapping[int, np.ndarray]) -> Measurement:
     """Share of the prompts of each mode that a change moves to the other."""
     shape = (len(prompts.entropy), prompts.entropy.shape[2], len(CHANGES), 2)
@@ -197,14 +207,16 @@ def _flips(prompts: Prompts, labels: Mapping[int, np.ndarray]) -> Measurement:
         for side, inside in enumerate((~high, high)):
             flipped[inside, state, :, side] = moved[inside]
     axes = {**states(prompts.facts), "variant": np.array(CHANGES), "bucket": np.array(["low", "high"])}
-    items = Items(prompts.unit, prompts.facts, 1, "prompts")
-    found = items.mean(
-        flipped, "flip_share", axes, "probability", "of the prompts of that mode before the change"
-    )
-    return Measurement(
-        found.name, found.axes, found.value, found.unit, found.low, found.high, found.n, found.n_items, found.note,
-        NONE if np.isnan(found.value).any() else "",
-    )  # fmt: skip
+    return _mean(prompts, flipped, "flip_share", axes, "of the prompts of that mode before the change")
+
+
+def _mean(
+    prompts: Prompts, values: np.ndarray, name: str, axes: Mapping[str, np.ndarray], note: str
+) -> Measurement:
+    """Mean over prompts with an interval over documents, and why cells are missing."""
+    found = Items(prompts.unit, prompts.facts, 1, "prompts").mean(values, name, axes, "probability", note)
+    why = NONE if prompts.enough else prompts.lacking
+    return replace(found, missing=why if np.isnan(found.value).any() else "")
 
 
 Parts = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]

@@ -6,17 +6,22 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from depthscope.report.sentence import Verdict
+from depthscope.report.sentence import Cell, Verdict
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Result
 
 PROMPTS = 300
 """Below so many prompts it is not said that there are no two modes."""
+LEAST = 0.05
+"""A mode holds surely more than this share of the prompts."""
 LISTED = 6
 
 
 def two_kinds_of_prompts(results: Mapping[str, Result]) -> Verdict:
-    """Whether prompt entropies have two modes: dip, BIC and Ashman's distance together, state by state."""
+    """Whether prompt entropies have two modes: dip, BIC and Ashman's distance together, state by state.
+
+    A state counts where the interval of the smaller mode's share lies above LEAST too: one odd document is no mode.
+    """
     topic = "Whether prompts fall into two kinds"
     found = results["entropy_modes"]
     judged = found["bimodal"]
@@ -36,6 +41,11 @@ def two_kinds_of_prompts(results: Mapping[str, Result]) -> Verdict:
             return Verdict(topic, few, False, because)
         none = "No state's prompt entropies are called bimodal; modes less than five deviations apart can be missed."
         return Verdict(topic, none, True, because)
+    sure = [s for s in plain if _shared(found["high_share"], s)]
+    if not sure:
+        few = f"Not decided: no interval of a mode's share keeps {LEAST:.0%} from 0 and 1."
+        return Verdict(topic, few, False, because)
+    plain = sure
     massive = (
         "at none of them without massive positions: the two kinds go with massive activations"
         if not set(plain) & set(alone)
@@ -54,6 +64,11 @@ _CELLS = (("wei", "plain"), ("wei_no_massive", "plain"), ("wei", "length_removed
 def _where(judged: Measurement, mode: str, variant: str) -> list[int]:
     cells = judged.select(mode=mode, variant=variant)
     return [int(s) for s in np.asarray(cells.axes["state"])[cells.value == 1]]
+
+
+def _shared(found: Measurement, state: int) -> bool:
+    cell = Cell.of(found, state=state)
+    return cell.low > LEAST and cell.high < 1 - LEAST
 
 
 def _strongest(found: Result) -> str:
