@@ -39,7 +39,9 @@ def _rows(score: Measurement, survived: Measurement) -> list[dict[str, Any]]:
 
 
 def _spec(rows: list[dict[str, Any]], chosen: int, titles: tuple[str, str], width: int) -> dict[str, Any]:
-    x = {"field": "state", "type": "quantitative", "title": titles[0], "scale": {"padding": 14}}
+    ends = [min(row["state"] for row in rows) - 0.5, max(row["state"] for row in rows) + 0.5]
+    scale = {"domain": ends, "nice": False, "zero": False}
+    x = {"field": "state", "type": "quantitative", "title": titles[0], "scale": scale}
     y = {
         "field": "score",
         "type": "quantitative",
