@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from depthscope.report.compare import GRID, Comparison
+from depthscope.report.compare import GRID, Comparison, on_grid
 from depthscope.report.seeds import compare_seeds
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result, Text
@@ -16,7 +16,7 @@ from depthscope.store.run import Run
 SHOWN = (
     "representation_profile/prompt_entropy[mode=wei]", "representation_profile/prompt_entropy[mode=wei_no_massive]",
     "representation_profile/curvature[mode=signed]", "representation_profile/effective_rank[mode=wei_no_massive]",
-    "logit_lens/kl_to_final", "logit_lens/top1_agreement", "corpus_statistics/norm_median",
+    "logit_lens/kl_to_final", "logit_lens/cross_entropy", "corpus_statistics/norm_median",
 )  # fmt: skip
 """Curves whose values at every fifth depth, and whose total variation, are kept."""
 EVERY = 4
@@ -71,6 +71,4 @@ def _curves(found: Comparison) -> list[Measurement]:
 
 def _own_bounds(one: Any, part: str) -> np.ndarray:  # noqa: ANN401
     """The interval of every architecture's own curve on GRID, [model, depth]."""
-    from depthscope.report.compare import on_grid
-
     return np.stack([on_grid(curve, part) for curve in one.curves])

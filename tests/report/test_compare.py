@@ -12,7 +12,8 @@ from synthetic import manifest, measurement, result, results, write_run
 
 from depthscope.engine.tally import PerDocument, Tally
 from depthscope.errors import BadInput
-from depthscope.report.compare import GRID, compare, depth_table, write_comparison
+from depthscope.report.compare import GRID, compare
+from depthscope.report.comparison_page import depth_table, write_comparison
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Result
 from depthscope.store.run import Run

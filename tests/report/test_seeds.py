@@ -11,7 +11,8 @@ from scipy import stats
 from synthetic import manifest, result, write_run
 
 from depthscope.errors import BadInput
-from depthscope.report.compare import GRID, compare, write_comparison
+from depthscope.report.compare import GRID, compare
+from depthscope.report.comparison_page import write_comparison
 from depthscope.report.seeds import compare_seeds, grouped, mean_interval, welch
 from depthscope.report.summaries import summaries, summary_table
 from depthscope.results.measurement import Measurement

@@ -23,7 +23,8 @@ def command(
 ) -> None:
     """Set runs side by side by relative depth, paired where they read the same text."""
     from depthscope.cli.output import say_json
-    from depthscope.report.compare import compare, write_comparison
+    from depthscope.report.compare import compare
+    from depthscope.report.comparison_page import write_comparison
     from depthscope.report.seeds import compare_seeds
     from depthscope.store.run import open_run
 
@@ -41,7 +42,7 @@ def command(
 def _say(found: Comparison) -> None:
     """Every measurement at five depths, what curves come to in one number, then the single numbers."""
     from depthscope.cli.output import say_table
-    from depthscope.report.compare import depth_table, scalar_table
+    from depthscope.report.comparison_page import depth_table, scalar_table
     from depthscope.report.summaries import summary_table
 
     typer.echo(found.pairing)

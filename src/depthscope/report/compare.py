@@ -11,20 +11,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 
 from depthscope.errors import BadInput
 from depthscope.measures.statistics import multiplicities
-from depthscope.plots import colours, finish, relative_depth, rows, tooltip, with_unit, y_axis, y_scale
-from depthscope.report.assets import as_json
-from depthscope.report.page import render
-from depthscope.report.sections import Chart
-from depthscope.report.summaries import Summary, summaries, summary_table
-from depthscope.report.tables import PageTable, number
+from depthscope.plots import relative_depth
+from depthscope.report.summaries import Summary, summaries
 from depthscope.results.measurement import Measurement
-from depthscope.store.atomic import write_text
 from depthscope.store.run import Run
 from depthscope.store.totals import DocumentSums, read_sums
 
@@ -122,47 +116,6 @@ def text_said(runs: Sequence[Run]) -> str:
             "for one than for the other"
         )
     return "unpaired: the runs read different windows"
-
-
-def write_comparison(found: Comparison, path: Path) -> Path:
-    """Write the comparison as one self-contained HTML file and return where it is.
-
-    Raises:
-        StoreError: the file cannot be written.
-    """
-    charts = [_chart(found, one) for one in found.aligned.values()]
-    context = {
-        "title": " and ".join(found.runs),
-        "pairing": found.pairing,
-        "charts": charts,
-        "scalars": scalar_table(found),
-        "summaries": summary_table(found.runs, found.summaries),
-    }
-    write_text(path, render("compare.html.j2", context))
-    return path
-
-
-def scalar_table(found: Comparison) -> PageTable:
-    """The single numbers of all runs, one row each."""
-    table = tuple((name, *map(number, values)) for name, values in found.scalars.items())
-    return PageTable("Single numbers", ("measurement", *found.runs), table)
-
-
-def depth_table(found: Comparison, one: Aligned, step: int = 1) -> PageTable:
-    """One measurement at every `step`-th depth of GRID: a column per run, then differences to the first."""
-    others = range(1, len(found.runs))
-    columns = ["depth", *found.runs, *(f"{found.runs[i]} \N{MINUS SIGN} {found.runs[0]}" for i in others)]
-    lines: list[tuple[str, ...]] = []
-    for at in range(0, len(GRID), step):
-        apart = (_apart(one, i, at) for i in others)
-        lines.append((f"{GRID[at]:.0%}", *(number(float(v)) for v in one.value[:, at]), *apart))
-    return PageTable(with_unit(one.name, one.unit), tuple(columns), tuple(lines), note=one.interval)
-
-
-def _apart(one: Aligned, run: int, at: int) -> str:
-    low, high = float(one.low[run, at]), float(one.high[run, at])
-    bounds = f" ({number(low)} to {number(high)})" if np.isfinite([low, high]).all() else ""
-    return f"{number(float(one.difference[run, at]))}{bounds}"
 
 
 def names_of(runs: Sequence[Run]) -> tuple[str, ...]:
@@ -337,24 +290,3 @@ def _interval(found: Measurement) -> tuple[np.ndarray, np.ndarray]:
         nothing = np.full(len(GRID), np.nan)
         return nothing, nothing
     return on_grid(found, "low"), on_grid(found, "high")
-
-
-def _chart(found: Comparison, one: Aligned) -> Chart:
-    axis = next(iter(one.curves[0].axes))
-    table = [
-        row | {"series": name} for name, m in zip(found.runs, one.curves, strict=True) for row in rows(m)
-    ]
-    title, scale = with_unit(one.name.partition("/")[2], one.unit), y_scale(table)
-    percent = {"format": ".0%", "grid": False}
-    depth = {"field": "depth", "type": "quantitative", "title": "relative depth", "axis": percent}
-    legend = {"orient": "top", "title": None, "labelLimit": 320, "columns": 1}
-    shared = {"x": depth, "y": y_axis(scale, title), "color": colours(found.runs, legend)}
-    dots = shared | {"tooltip": tooltip(axis, title)}
-    layers = [
-        {"data": {"values": table}, "mark": {"type": "line", "strokeWidth": 2}, "encoding": shared},
-        {"data": {"values": table}, "mark": {"type": "point", "filled": True, "size": 38}, "encoding": dots},
-    ]
-    said = f"{one.name} by relative depth for {', '.join(found.runs)}."
-    spec = finish(layers, one.name, said)
-    del spec["title"]
-    return Chart(one.name, one.name, "", said, as_json(spec), (depth_table(found, one),))
