@@ -54,6 +54,23 @@ def test_a_layer_is_named_where_no_other_comes_near(change: float, spread: float
     assert "mean_no_massive" in found.because
 
 
+def test_a_layer_that_only_one_pooling_names_is_not_decided() -> None:
+    result = synthetic.layer_similarity(5)
+    change = result["change"]
+    modes = np.array(["mean_no_first", "mean_no_massive"])
+    apart = replace(change, axes={**change.axes, "mode": modes}, value=change.value.copy())
+    apart.value[5, 0], apart.value[7, 0] = 0.1, 0.4
+    parts = {
+        part: np.stack([apart.value[:, k] * sign for k in (0, 1)], -1)
+        for part, sign in (("low", 0.95), ("high", 1.05))
+    }
+    found = Findings({**result.findings.measurements, "change": replace(apart, **parts)})
+    said = largest_change({"layer_similarity": replace(result, findings=found)})
+    assert said.sentence == "Not decided: it depends on which tokens are left out."
+    assert "layer 7" in said.because
+    assert "layer 5" in said.because
+
+
 def two_models(late: float, spread: float) -> Result:
     alike = synthetic.layer_similarity()
     modes, states = ("mean", "mean_no_massive"), np.arange(4)

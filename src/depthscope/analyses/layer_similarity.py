@@ -2,18 +2,19 @@
 
 Question: Which states hold the same arrangement of texts, and at which layer does it change?
 
-Method: Each passage is pooled to one vector at every state, once by its mean and once by the mean without massive
-tokens. For every pair of states: cka is linear CKA, the cosine of the two centred Gram matrices over texts;
-debiased_cka leaves their diagonals out, so that unrelated vectors have 0; knn_overlap is the mean Jaccard overlap of
-the nearest texts; procrustes_distance what is left between the centred vectors, scaled to norm 1, after the best
-rotation; svcca the mean canonical correlation of the leading directions. change of a layer is 1 minus debiased CKA of
-the states before and after it.
+Method: Each passage is pooled to one vector at every state: by the mean of its tokens, and by the means without the
+first token and without massive ones. For every pair of states: cka is linear CKA, the cosine of the two centred Gram
+matrices over texts; debiased_cka leaves their diagonals out, so that unrelated vectors have 0; knn_overlap is the mean
+Jaccard overlap of the nearest texts; procrustes_distance what is left between the centred vectors, scaled to norm 1,
+after the best rotation; svcca the mean canonical correlation of the leading directions. change of a layer is 1 minus
+debiased CKA of the states before and after it.
 
 How to read: Bright blocks along the diagonal are stretches of layers that keep the arrangement; a dark line between two
 blocks is a layer that changes it. knn_overlap is to be compared with knn_chance.
 
 What misleads: With fewer texts than dimensions plain CKA, Procrustes and SVCCA find unrelated vectors alike: read
-debiased_cka. One massive token in each text can carry a whole Gram matrix: read the mode without massive tokens.
+debiased_cka. One massive token in each text can carry a whole Gram matrix: read the modes without the first token and
+without massive ones. Where a token is massive in some texts only, leaving it out there changes the arrangement too.
 Neighbouring states are alike because layers add little. Similar arrangements need not mean similar use.
 
 Source: Kornblith et al. 2019 (linear CKA); Song et al. 2012 (unbiased HSIC); Ding et al. 2021 (Procrustes); Raghu et
@@ -54,7 +55,7 @@ class LayerSimilarity:
     source: str = ""
     texts: int = 128
     words: int = 32
-    poolings: tuple[str, ...] = ("mean", "mean_no_massive")
+    poolings: tuple[str, ...] = ("mean", "mean_no_first", "mean_no_massive")
     neighbours: int = 10
     share: float = 0.99
 

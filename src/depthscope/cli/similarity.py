@@ -14,7 +14,7 @@ from depthscope.cli.progress import bar
 from depthscope.engine.progress import silent
 from depthscope.errors import BadInput
 
-POOLINGS = "mean,mean_no_massive"
+POOLINGS = "mean,mean_no_first,mean_no_massive"
 
 Other = Annotated[
     str, typer.Argument(help="The model that is compared with; default: MODEL with random weights.")

@@ -65,7 +65,7 @@ class ModelSimilarity:
     source: str = ""
     texts: int = 128
     words: int = 32
-    poolings: tuple[str, ...] = ("mean", "mean_no_massive")
+    poolings: tuple[str, ...] = ("mean", "mean_no_first", "mean_no_massive")
     neighbours: int = 10
     share: float = 0.99
     target: InitVar[Model | None] = None

@@ -47,20 +47,43 @@ def most_invariant(results: Results) -> Verdict:
 def largest_change(results: Results) -> Verdict:
     """Which layer changes the arrangement of texts most: 1 minus debiased CKA across it; intervals may not meet."""
     topic = "Which layer changes the arrangement of texts most"
-    found, mode = _one_mode(results["layer_similarity"]["change"])
+    found = results["layer_similarity"]["change"]
     if not np.isfinite(found.value).any():
         return Verdict(topic, f"Not decided: {found.missing}.", False, "")
+    named = {mode: _largest(found.select(mode=mode)) for mode in _without_sinks(found)}
+    because = "; ".join(
+        f"layer_similarity/change of layer {layer} is {cell.said()} with {mode} pooling"
+        for mode, (layer, cell, _) in named.items()
+    )
+    because += "; all poolings must name one layer, and no interval of another may meet it."
+    if len({layer for layer, _, _ in named.values()}) > 1:
+        return Verdict(topic, "Not decided: it depends on which tokens are left out.", False, because)
+    if any(met for _, _, met in named.values()):
+        words = "Not decided: the layer of the largest change cannot be told from all others."
+        return Verdict(topic, words, False, because)
+    layer, cell, _ = next(iter(named.values()))
+    depth = len(np.asarray(found.axes["layer"]))
+    return Verdict(
+        topic,
+        f"Layer {layer} of {depth}: debiased CKA falls to {1 - cell.value:.2f} across it.",
+        True,
+        because,
+    )
+
+
+def _largest(found: Measurement) -> tuple[int, Cell, bool]:
+    """The layer of the largest change, that change, and whether another layer's interval meets it."""
     cells = {int(layer): Cell.of(found, layer=layer) for layer in found.axes["layer"]}
     cells = {layer: cell for layer, cell in cells.items() if np.isfinite(cell.value)}
     most = max(cells, key=lambda layer: cells[layer].value)
-    because = f"layer_similarity/change of layer {most} is {cells[most].said()} with {mode} pooling; no interval of "
-    because += "another layer may meet it."
-    if any(cell.overlaps(cells[most]) for layer, cell in cells.items() if layer != most):
-        words = "Not decided: the layer of the largest change cannot be told from all others."
-        return Verdict(topic, words, False, because)
-    depth = len(np.asarray(found.axes["layer"]))
-    sentence = f"Layer {most} of {depth}: debiased CKA falls to {1 - cells[most].value:.2f} across it."
-    return Verdict(topic, sentence, True, because)
+    met = any(cell.overlaps(cells[most]) for layer, cell in cells.items() if layer != most)
+    return most, cells[most], met
+
+
+def _without_sinks(found: Measurement) -> list[str]:
+    """Poolings that leave sinks out; all of them where none does."""
+    modes = [str(mode) for mode in found.axes["mode"]]
+    return [mode for mode in modes if "_no_" in mode] or modes
 
 
 def late_or_early(results: Results) -> Verdict:
