@@ -7,9 +7,12 @@ from typing import Any, cast
 
 import pytest
 import torch
+from torch import Tensor
 
+from depthscope.advise import cost
 from depthscope.advise.cost import Cost, measured
 from depthscope.errors import BadInput, Refused
+from depthscope.runtime.model import Model
 from depthscope.runtime.tiny import tiny
 
 QUICK: dict[str, Any] = {"prompt": 6, "new": 3, "batches": (1, 2), "warmup": 0, "repeats": 2}
@@ -47,6 +50,24 @@ def test_what_takes_longer_is_measured_as_slower():
     assert slow.speed[0].prefill < 6 / 0.05
     assert quick.speed[0].decode > slow.speed[0].decode
     assert slow.speed[0].decode_range[0] <= slow.speed[0].decode <= slow.speed[0].decode_range[1]
+
+
+def test_models_are_timed_in_turns_so_that_a_machine_that_slows_down_favours_none(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    first, second = tiny("llama", torch.float32), tiny("llama", torch.float32, num_hidden_layers=2)
+    asked: list[int] = []
+
+    def slower_and_slower(model: Model, ids: Tensor, new: int) -> tuple[float, float]:
+        del ids, new
+        asked.append(model.anatomy.n_layers)
+        return (1.0 * len(asked), 2.0 * len(asked))
+
+    monkeypatch.setattr(cost, "_times", slower_and_slower)
+    both = cost.measured_in_turns((first, second), prompt=6, new=2, batches=(1,), warmup=1, repeats=10)
+    assert asked == [4, 2] * 11
+    before, after = (one.speed[0].decode for one in both)
+    assert 0.9 < after / before < 1.0  # one after the other it would be a third
 
 
 def test_what_cannot_be_measured_is_refused():

@@ -128,7 +128,7 @@ def test_a_second_call_repeats_nothing_and_a_killed_one_goes_on(
         with pytest.raises(KeyboardInterrupt):
             pruned(model, tmp_path / "run", tasks=tasks)
     assert not (tmp_path / "run" / "checkpoint").exists()
-    for name in ("criteria", "increases", "measured"):
+    for name in ("criteria", "increases", "measured_in_turns"):
         monkeypatch.setattr(pruning, name, None)
     first = pruned(model, tmp_path / "run", tasks=tasks)
     monkeypatch.setattr(pruning, "export", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any, cast
 
@@ -85,18 +85,45 @@ def measured(
     repeats: int = 10,
     seed: int = 0,
 ) -> Cost:
-    """Measure a model: random ids are read and written greedily with its own cache, never ending early.
+    """What one model takes, see `measured_in_turns`."""
+    (found,) = measured_in_turns(
+        (model,), prompt=prompt, new=new, batches=batches, warmup=warmup, repeats=repeats, seed=seed
+    )
+    return found
+
+
+def measured_in_turns(
+    models: Sequence[Model],
+    *,
+    prompt: int = 128,
+    new: int = 16,
+    batches: Sequence[int] = (1, 8),
+    warmup: int = 3,
+    repeats: int = 10,
+    seed: int = 0,
+) -> tuple[Cost, ...]:
+    """Measure models: random ids are read and written greedily with their own cache, never ending early.
 
     Prefill speed = batch x prompt / time to the first token; decode speed = batch x new / time of the `new` tokens
-    behind it.
+    behind it. Models are timed in turns, repeat by repeat, so that a machine that gets slower meanwhile slows all.
 
     Raises:
         Refused: for models that do not write. BadInput: for counts below 1.
     """
-    if not model.anatomy.has_unembedding() or not model.anatomy.family.causal:
-        raise Refused(f"{model.name} writes nothing: it is no causal language model")
+    for model in models:
+        if not model.anatomy.has_unembedding() or not model.anatomy.family.causal:
+            raise Refused(f"{model.name} writes nothing: it is no causal language model")
     if min(prompt, new, repeats, *batches) < 1 or warmup < 0:
         raise BadInput("prompt, new, repeats and batches are 1 or more, warmup is 0 or more")
+    speeds = [_speeds(models, size, prompt, new, warmup, repeats, seed) for size in batches]
+    return tuple(
+        replace(_sizes(model, prompt, seed), speed=tuple(each), prompt=prompt, new=new, repeats=repeats)
+        for model, each in zip(models, zip(*speeds, strict=True), strict=True)
+    )
+
+
+def _sizes(model: Model, prompt: int, seed: int) -> Cost:
+    """Parameters, bytes and cache of a model, without any speed."""
     weights = {id(p): p for p in model.net.parameters()}
     ends = {id(p) for p in _ends(model)}
     count = sum(p.numel() for p in weights.values())
@@ -108,10 +135,10 @@ def measured(
         bytes=sum(p.numel() * p.element_size() for p in weights.values()),
         kv_bytes=growing,
         state_bytes=fixed,
-        speed=tuple(_speed(model, size, prompt, new, warmup, repeats, seed) for size in batches),
-        prompt=prompt,
-        new=new,
-        repeats=repeats,
+        speed=(),
+        prompt=0,
+        new=0,
+        repeats=0,
         threads=torch.get_num_threads(),
         device=model.device.type,
     )
@@ -131,9 +158,20 @@ def _ids(model: Model, rows: int, tokens: int, seed: int) -> Tensor:
     return torch.randint(3, high, (rows, tokens), generator=generator).to(model.device)
 
 
-def _speed(model: Model, rows: int, prompt: int, new: int, warmup: int, repeats: int, seed: int) -> Speed:
-    ids = _ids(model, rows, prompt, seed)
-    times = [_times(model, ids, new) for _ in range(warmup + repeats)][warmup:]
+def _speeds(
+    models: Sequence[Model], rows: int, prompt: int, new: int, warmup: int, repeats: int, seed: int
+) -> tuple[Speed, ...]:
+    """The speed of each model at one batch size, in turns."""
+    ids = [_ids(model, rows, prompt, seed) for model in models]
+    rounds = [
+        [_times(model, each, new) for model, each in zip(models, ids, strict=True)]
+        for _ in range(warmup + repeats)
+    ]
+    return tuple(_speed(times, rows, prompt, new) for times in zip(*rounds[warmup:], strict=True))
+
+
+def _speed(times: Sequence[tuple[float, float]], rows: int, prompt: int, new: int) -> Speed:
+    """Medians and ranges from seconds of reading and writing."""
     first = [rows * prompt / reading for reading, _ in times]
     rest = [rows * new / writing for _, writing in times]
     return Speed(rows, median(first), median(rest), (min(first), max(first)), (min(rest), max(rest)))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from depthscope.advise.candidates import Candidate, Criteria, criteria, increases, proposed
-from depthscope.advise.cost import Cost, measured
+from depthscope.advise.cost import Cost, measured_in_turns
 from depthscope.advise.export import ABOUT, export
 from depthscope.advise.prune_findings import Outcome, Sheet, card_of, findings_of
 from depthscope.advise.scoring import score
@@ -63,8 +63,8 @@ class Pruning:
         broken = self.examiner.broken((*sheets, *trials.get(chosen, ())))
         outcome = Outcome(
             self.model.name, self.model.anatomy.n_layers, chosen, scores, candidates, rises, self.first, sheets, broken,
-            {c: [s[2] for s in each] for c, each in trials.items()}, self._cost(self.model, ()),
-            self._cost(short, chosen.removed), self.work.seed, self.work.windows.tokens,
+            {c: [s[2] for s in each] for c, each in trials.items()}, *self._costs(short, chosen.removed),
+            self.work.seed, self.work.windows.tokens,
         )  # fmt: skip
         if self.study.budget:
             self._within(outcome)
@@ -210,16 +210,18 @@ class Pruning:
             self.work.progress(f"tasks without {list(chosen.removed)}", 1, 1)
         return found
 
-    def _cost(self, model: Model, removed: Sequence[int]) -> Cost:
+    def _costs(self, short: Model, removed: Sequence[int]) -> tuple[Cost, Cost]:
+        """Of the intact and the shortened model, timed in turns."""
         study = self.study
         counts = {"prompt": study.prompt, "new": study.new, "warmup": study.warmup, "repeats": study.repeats}
-        return Cost.of(
-            self.work.journal.step(
-                "cost",
-                {**counts, "batches": list(study.batches), "removed": list(removed)},
-                lambda: measured(model, batches=study.batches, **counts).as_dict(),
-            )
-        )
+
+        def compute() -> list[dict[str, Any]]:
+            both = (self.model, short)
+            return [one.as_dict() for one in measured_in_turns(both, batches=study.batches, **counts)]
+
+        about = {**counts, "batches": list(study.batches), "removed": list(removed)}
+        base, other = self.work.journal.step("costs", about, compute)
+        return Cost.of(base), Cost.of(other)
 
     def _exported(self, short: Model, outcome: Outcome, sheets: Sequence[Sheet]) -> dict[str, Any]:
         """What the checkpoint says of itself; one that a killed study left whole is taken as it is."""
