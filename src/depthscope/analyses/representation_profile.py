@@ -129,7 +129,9 @@ class RepresentationProfile:
 
     def _point(self, vectors: Tensor | None, chosen: Chosen, seen: View) -> Shapes:
         if vectors is None:
-            nothing = torch.full((len(chosen.exact), len(self.modes)), torch.nan, dtype=torch.float64)
+            nothing = chosen.exact.new_full(
+                (len(chosen.exact), len(self.modes)), torch.nan, dtype=torch.float64
+            )
             return dict.fromkeys(SPECTRA, nothing)
         return self._shapes(vectors, chosen, seen)
 

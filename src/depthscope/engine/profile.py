@@ -39,8 +39,8 @@ WHICH = ("all", "no_first", "no_massive")
 """Which tokens count: all, all but position 0, all but position 0 and massive ones."""
 REFERENCE = "reference"
 TURNED = ("signed", "folded", "state_angle")
-CELLS = 4_000_000
-"""Entries of Gram matrices held at a time (32 MB)."""
+CELLS = 1_000_000
+"""Entries of Gram matrices held at a time by each thread (8 MB, and a few copies); one text at least."""
 _CURVED = re.compile(r"(?P<kind>signed|folded|state_angle)(?P<wei>_wei)?(?:_k(?P<step>\d+))?")
 
 

@@ -9,6 +9,8 @@ import torch
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
+MOST = 8
+"""Items at a time: each holds matrices of its own."""
 
 
 @contextmanager
@@ -30,12 +32,12 @@ def one_thread() -> Generator[None]:
 
 
 def spread(work: Callable[[Item], Found], items: Iterable[Item]) -> list[Found]:
-    """`work` of every item, in order: as many items at a time as torch has threads, each item on one of them.
+    """`work` of every item, in order: as many items at a time as torch has threads (MOST at most), each on one of them.
 
     For many independent small problems, such as one a layer. The numbers do not depend on the number of threads. Grad
     mode is per thread in torch: `work` runs without gradients.
     """
-    workers = torch.get_num_threads()
+    workers = min(MOST, torch.get_num_threads())
 
     def alone(item: Item) -> Found:
         with torch.no_grad():
