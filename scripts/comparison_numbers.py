@@ -1,13 +1,14 @@
-"""The numbers that documentation pages show of several runs compared over seeds; see write_numbers.py --seeds."""
+"""The numbers that documentation pages show of runs laid over each other; see write_numbers.py --compare, --seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from depthscope.report.compare import GRID, Comparison, on_grid
+from depthscope.report.compare import GRID, Comparison, compare, on_grid
 from depthscope.report.seeds import compare_seeds
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result, Text
@@ -22,9 +23,11 @@ SHOWN = (
 EVERY = 4
 
 
-def compared(runs: Sequence[Run]) -> dict[str, Result]:
+def compared(runs: Sequence[Run], seeds: bool) -> dict[str, Result]:
     """One result: summaries as [mode, model], curves as [depth, model]; the last model label is the difference."""
-    found = compare_seeds(runs)
+    found = (compare_seeds if seeds else compare)(runs)
+    kinds = tuple(dict.fromkeys(str(run.manifest["model"]["family"]) for run in runs))
+    found = replace(found, runs=kinds) if len(kinds) == len(found.runs) else found
     measured = [*_summaries(found), *_curves(found)]
     notes = (found.pairing,)
     words = Text(*[" "] * 6)

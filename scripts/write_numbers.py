@@ -2,6 +2,7 @@
 
     python scripts/write_numbers.py runs/demo    # read a run, write its JSON, refresh the tables
     python scripts/write_numbers.py runs/demo --name demo-ridge    # the same under another name
+    python scripts/write_numbers.py --compare runs/a runs/b --name a-b    # two runs side by side
     python scripts/write_numbers.py --seeds runs/a-0 runs/a-1 runs/b-0 --name a-b    # architectures over seeds
     python scripts/write_numbers.py              # refresh the tables from the JSON that is there
 
@@ -63,13 +64,12 @@ def _results(run: Mapping[str, Result]) -> dict[str, Any]:
     }
 
 
-def numbers_of_seeds(runs: list[Run]) -> dict[str, Any]:
-    """What a page may show of architectures compared over seeds; the head is that of the first run."""
+def numbers_of_comparison(runs: list[Run], seeds: bool) -> dict[str, Any]:
+    """What a page may show of runs compared; the head is that of the first run."""
     from comparison_numbers import compared
 
-    first = numbers_of(runs[0])
-    command = shlex.join(["depthscope", "compare", "--seeds", *map(str, (run.path for run in runs))])
-    return first | {"command": command, "analyses": _results(compared(runs))}
+    asked = ["depthscope", "compare", *(["--seeds"] if seeds else []), *(str(run.path) for run in runs)]
+    return numbers_of(runs[0]) | {"command": shlex.join(asked), "analyses": _results(compared(runs, seeds))}
 
 
 def _stored(found: Measurement) -> dict[str, Any]:
@@ -161,18 +161,19 @@ def main() -> None:
         "run", nargs="?", type=Path, help="a finished run folder; without it pages are refreshed"
     )
     parser.add_argument("--name", default="", help="name of the JSON file; default: the model's")
+    parser.add_argument("--compare", nargs="+", type=Path, help="runs to set side by side")
     parser.add_argument(
         "--seeds", nargs="+", type=Path, help="runs of architectures trained from several seeds"
     )
     given = parser.parse_args()
-    asked = [given.run] if given.run else given.seeds or []
+    asked = [given.run] if given.run else given.seeds or given.compare or []
     runs = [open_run(path) for path in asked]
     unfinished = [str(run.path) for run in runs if not run.complete]
     if unfinished:
         parser.error(f"{unfinished} are not finished; give the command that made them again, then this one")
     if runs:
         name = given.name or Path(str(runs[0].manifest["model"]["name"])).name
-        found = numbers_of(runs[0]) if given.run else numbers_of_seeds(runs)
+        found = numbers_of(runs[0]) if given.run else numbers_of_comparison(runs, bool(given.seeds))
         NUMBERS.mkdir(exist_ok=True)
         (NUMBERS / f"{name}.json").write_text(json_text(found), encoding="utf-8")
         print(f"docs/numbers/{name}.json")
