@@ -1,8 +1,9 @@
-"""Scores of pooled vectors in their fast forms against the plain ones: made-up vectors of the model's width, CPU time."""
+"""Scores of pooled vectors in their fast forms against the plain ones, on made-up vectors of the model's width."""
 
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from depthscope.measures.similarity import cka, grams
 from depthscope.runtime.model import Model
 
 TEXTS, VIEWS = 128, 8
+worked = partial(paired, clock=time.process_time)
+"""Pairs timed by the work of the processor: the problems are small and run on one thread."""
 
 
 def lidar(model: Model) -> list[Ratio]:
@@ -30,21 +33,19 @@ def lidar(model: Model) -> list[Ratio]:
         found["outer"] = _spectrum(views, _scatter_by_outer(views))
 
     ratios = [
-        paired(
+        worked(
             "LiDAR, Cholesky / eigenvectors of the within-scatter",
             by_roots,
             fast,
             "<= 0.33",
             most=5,
-            clock=time.process_time,
         ),
-        paired(
+        worked(
             "LiDAR, Cholesky / outer products one by one",
             by_outer_products,
             fast,
             "<= 0.1",
             most=2,
-            clock=time.process_time,
         ),
     ]
     for name in ("roots", "outer"):
@@ -71,7 +72,7 @@ def similarity(model: Model) -> list[Ratio]:
                     lengths[i] * lengths[j]
                 )
 
-    ratio = paired(
+    ratio = worked(
         "CKA of all pairs, one product / a product a pair",
         each_pair,
         at_once,
@@ -88,13 +89,12 @@ def dime_orders(model: Model) -> list[Ratio]:
     views = unit_views(_views(model))
     shuffles = orders(TEXTS)
     return [
-        paired(
+        worked(
             "DiME, order 2 in closed form / order 1 with ten orders",
             lambda: dime(views[:, 0], views[:, 1], shuffles),
             lambda: dime_2(views[:, 0], views[:, 1]),
             "<= 0.1",
             most=5,
-            clock=time.process_time,
         )
     ]
 
