@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from benchmarks.layer_tasks import layer_tasks
 from benchmarks.lenses import lens_step, ridge
 from benchmarks.paired import Ratio, paired
 from benchmarks.profile import entropies, profile
@@ -134,5 +135,6 @@ CASES = {
     "entropies": entropies,
     "lidar": lidar,
     "similarity": similarity,
+    "layer_tasks": layer_tasks,
     "dime": dime_orders,
 }

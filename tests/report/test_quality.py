@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import synthetic
 
+from depthscope.report.correlates import metrics_follow
 from depthscope.report.quality import earlier_or_last, main_score
+from depthscope.results.result import Findings, Result
 
 CASES = [
     (
@@ -39,3 +44,32 @@ def test_the_main_score_of_a_task_is_the_first_that_it_has() -> None:
     result = synthetic.layer_quality()
     assert main_score(result, "topics") == "few_shot"
     assert main_score(result, "alike") == "spearman"
+
+
+def profile(curve: np.ndarray) -> Result:
+    """A profile whose prompt entropy is that curve and which measures nothing else."""
+    result = synthetic.representation_profile()
+    entropy = replace(
+        result["prompt_entropy"], value=np.stack([curve] * len(synthetic.MODES), -1), low=None, high=None
+    )
+    return replace(result, findings=Findings({"prompt_entropy": entropy}))
+
+
+def test_a_metric_that_goes_with_the_scores_of_all_tasks_is_named_with_its_sign() -> None:
+    quality = synthetic.layer_quality()
+    hill = np.sin(np.pi * synthetic.DEPTH)
+    for sign, word in ((1, "rises"), (-1, "falls")):
+        found = metrics_follow({"layer_quality": quality, "representation_profile": profile(sign * hill)})
+        assert found.sentence == (
+            f"In this model prompt_entropy (wei_no_massive) {word} where scores rise, in all 2 tasks."
+        )
+        assert f"topics: rho {sign:+.2f}" in found.because
+
+
+def test_a_metric_without_one_direction_decides_nothing() -> None:
+    quality = synthetic.layer_quality()
+    noise = np.random.default_rng(0).normal(size=synthetic.L + 1)
+    found = metrics_follow({"layer_quality": quality, "representation_profile": profile(noise)})
+    assert not found.decided
+    assert found.sentence == "Not decided: no metric has one direction in all 2 tasks."
+    assert not metrics_follow({"layer_quality": quality}).decided

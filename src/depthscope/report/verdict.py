@@ -11,6 +11,7 @@ import numpy as np
 
 from depthscope.report import early_guesses, erasure, linear_maps, residual, similarity, valley
 from depthscope.report.adaptive import tokens_differ
+from depthscope.report.correlates import metrics_follow
 from depthscope.report.difficulty import harder_deeper
 from depthscope.report.extremes import length_spreads, randomness_spreads, repetition_compresses
 from depthscope.report.later_tokens import late_layers
@@ -208,6 +209,7 @@ RULES: tuple[tuple[str, Callable[[Results], Verdict]], ...] = (
     ("extreme_inputs", length_spreads),
     ("entropy_modes", two_kinds_of_prompts),
     ("layer_quality", earlier_or_last),
+    ("layer_quality", metrics_follow),
     ("augmentation_invariance", similarity.most_invariant),
     ("layer_similarity", similarity.largest_change),
     ("model_similarity", similarity.late_or_early),
