@@ -13,7 +13,7 @@ from depthscope.measures.invariance import dime, dime_2, lidar_spectrum, orders,
 from depthscope.measures.similarity import cka, grams
 from depthscope.runtime.model import Model
 
-TEXTS, VIEWS = 128, 8
+TEXTS, VIEWS, MANY = 128, 8, 472
 worked = partial(paired, clock=time.process_time)
 """Pairs timed by the work of the processor: the problems are small and run on one thread."""
 
@@ -85,9 +85,9 @@ def similarity(model: Model) -> list[Ratio]:
 
 
 def dime_orders(model: Model) -> list[Ratio]:
-    """DiME of order 2 in closed form against order 1 with ten random orders."""
-    views = unit_views(_views(model))
-    shuffles = orders(TEXTS)
+    """DiME of order 2 in closed form against order 1 with ten random orders, over as many texts as the paper's 472."""
+    views = unit_views(_views(model, 2, MANY))
+    shuffles = orders(MANY)
     return [
         worked(
             "DiME, order 2 in closed form / order 1 with ten orders",
@@ -99,11 +99,11 @@ def dime_orders(model: Model) -> list[Ratio]:
     ]
 
 
-def _views(model: Model, count: int = VIEWS) -> Tensor:
+def _views(model: Model, count: int = VIEWS, texts: int = TEXTS) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     width = model.anatomy.d_model
-    means = torch.randn(TEXTS, 1, width, generator=generator)
-    return means + torch.randn(TEXTS, count, width, generator=generator)
+    means = torch.randn(texts, 1, width, generator=generator)
+    return means + torch.randn(texts, count, width, generator=generator)
 
 
 def _scatter_by_product(views: Tensor) -> Tensor:
