@@ -21,6 +21,10 @@ def plot(result: Result) -> Spec:
     axis = {"labelOverlap": True, "labelAngle": 0, "ticks": False, "domain": False}
     legend = {"orient": "top", "gradientLength": 180, "gradientThickness": 10, "title": "share of prompts"}
     amount = {"field": "value", "type": "quantitative"}
+    values = [row for row in rows(found) if row["value"]]
+    seen = [row["bucket"] for row in values]
+    every = np.asarray(found.axes["bucket"]).tolist()
+    edges = [e for e in reversed(every) if min(seen, default=0.0) <= e <= max(seen, default=1.0)]
     encoding = {
         "x": {
             "field": "state",
@@ -33,7 +37,7 @@ def plot(result: Result) -> Spec:
             "field": "bucket",
             "type": "ordinal",
             "title": "prompt entropy",
-            "sort": "descending",
+            "scale": {"domain": edges},
             "axis": axis | {"format": ".2f"},
         },
         "color": amount | {"scale": {"scheme": "viridis"}, "legend": legend},
@@ -44,7 +48,6 @@ def plot(result: Result) -> Spec:
             {"field": "n_items", "title": "prompts", "type": "quantitative", "format": "~d"},
         ],
     }
-    values = [row for row in rows(found) if row["value"]]
     layer = {"data": {"values": values}, "mark": {"type": "rect"}, "encoding": encoding}
     return finish([layer], TITLE, _told(found), note or _bimodal(result))
 
