@@ -70,6 +70,7 @@ class Sets:
         found = {}
         for name, value in every.items():
             low, high = jackknife(value, [each[name] for each in left])
+            high = np.minimum(high, 1.0) if name == "decay_fit" else high
             found[name] = tuple(x.reshape(-1 if name not in ALONE else ()) for x in (value, low, high))
         found["intrinsic_dimension"] = self._dimension(vectors)
         found["entropy_by_count"] = self._by_count(vectors)
