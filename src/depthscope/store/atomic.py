@@ -55,7 +55,7 @@ def replacing(path: Path) -> Generator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-        _flush_folder(path.parent)
+        flush(path.parent)
     except OSError as error:
         _drop(partial)
         raise store_error(error, path) from error
@@ -117,8 +117,9 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def flush(path: Path) -> None:
+    """See to it that a file's bytes, or a folder's entries, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

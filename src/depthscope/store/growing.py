@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from depthscope.errors import StoreError, StoreFull
-from depthscope.store.atomic import FULL, make_folder, store_error
+from depthscope.store.atomic import FULL, flush, make_folder, store_error
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def growing(folder: Path) -> Generator[Path]:
         make_folder(partial)
         yield partial
         for path in sorted(partial.rglob("*")):
-            _flush(path)
+            flush(path)
         partial.rename(folder)
     except OSError as error:
         raise store_error(error, folder) from error
@@ -46,11 +46,3 @@ def _of_disk(error: Exception) -> bool:
     return type(error).__name__ == "SafetensorError" or (
         type(error) is Exception and "os error" in str(error)
     )
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
