@@ -72,7 +72,7 @@ class RepresentationProfile:
         sublayers: spectra at the points of each block besides, as sublayer_*.
     """
 
-    exact: int = 16
+    exact: int = 100
     modes: tuple[str, ...] = ("wei", "wei_no_first", "wei_no_massive", "uncentred")
     curved: tuple[str, ...] = ("signed", "signed_no_first", "folded")
     orders: tuple[float, ...] = ()
