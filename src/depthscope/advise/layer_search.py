@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from depthscope.errors import BadInput, NonFinite
 
@@ -188,13 +188,3 @@ def _climbed(depth: int, look: Look, alive: tuple[int, ...], items: int, looked:
             seen = look(asked, items)
             looked |= set(fresh)
     return seen
-
-
-def full(depth: int, look: Look, items: int) -> Seen:
-    """The scores of every state on all items: what a search is held against."""
-    return look(tuple(range(depth + 1)), items)
-
-
-def finite(seen: Seen) -> Bool[np.ndarray, " state"]:
-    """Which states have a score."""
-    return np.isfinite(seen.score)
