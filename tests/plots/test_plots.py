@@ -187,3 +187,16 @@ def test_modes_are_drawn_whatever_they_are_called():
         with_measurements(RESULTS["representation_profile"], prompt_entropy=hostile)
     )
     assert {r["series"] for r in rows_of(spec)} == {HOSTILE[0], "wei"}
+
+
+def test_the_set_that_was_removed_has_its_own_colour_and_each_task_its_own_margin():
+    picked = {
+        row["variant"]: row["series"] for row in rows_of(module("prune_candidates").plot(RESULTS["prune"]))
+    }
+    assert picked == {"2 influence": "not removed", "2 greedy+loss": "removed"}
+    tasks = ("facts by generation", "sums by generation")
+    margins = Measurement("margin", {"task": np.asarray(tasks[::-1])}, np.array([0.01, 0.05]), "probability")
+    spec = module("prune_tasks").plot(with_measurements(RESULTS["prune"], margin=margins))
+    assert {row["task"]: row["value"] for row in spec["datasets"]["rows_0"]} == dict(
+        zip(tasks, (-5, -1), strict=True)
+    )

@@ -13,11 +13,14 @@ TITLE = "Loss added by removing each proposed set of layers"
 def plot(result: Result) -> Spec:
     """Points with intervals by candidate, on documents that were not chosen by; the exported one has its own colour."""
     found = present(result, READS)["loss_increase"]
-    chosen = result["chosen"].value if "chosen" in result.findings.measurements else [0.0] * found.value.size
+    there = result.findings.measurements
+    chosen = (
+        {row["variant"] for row in rows(there["chosen"]) if row["value"] == 1} if "chosen" in there else set()
+    )
     names = ("removed", "not removed")
     table = [
-        row | {"series": names[0] if picked else names[1]}
-        for row, picked in zip(rows(found), chosen, strict=True)
+        row | {"series": names[0] if row["variant"] in chosen else names[1]}
+        for row in rows(found)
         if row["value"] is not None
     ]
     x = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from depthscope.plots import Spec, finish, present, rows, y_axis, y_scale
@@ -17,12 +16,13 @@ POINTS = 100
 def plot(result: Result) -> Spec:
     """Points of 100 with their paired intervals by task; a tick marks what may be lost."""
     found = present(result, READS)["difference"]
-    margins = result["margin"].value.tolist() if "margin" in result.findings.measurements else []
     table = [_in_points(row) for row in rows(found)]
+    there = result.findings.measurements
+    margins = rows(there["margin"]) if "margin" in there else []
     limits = [
-        {"task": row["task"], "value": -POINTS * margin, "low": None, "high": None}
-        for row, margin in zip(table, margins, strict=False)
-        if math.isfinite(margin)
+        {"task": row["task"], "value": -POINTS * row["value"], "low": None, "high": None}
+        for row in margins
+        if row["value"] is not None
     ]
     table = [row for row in table if row["value"] is not None]
     x = {"field": "task", "type": "nominal", "title": "task", "sort": None}
