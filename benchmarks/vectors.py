@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.paired import Ratio, paired
-from depthscope.measures.invariance import dime, dime_2, lidar_spectrum, orders, unit_views
+from depthscope.measures.invariance import dime, dime_2, orders, unit_views
+from depthscope.measures.lidar import lidar_spectrum
 from depthscope.measures.similarity import cka, grams
 from depthscope.runtime.model import Model
 

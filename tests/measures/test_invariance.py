@@ -12,6 +12,7 @@ from torch import Tensor
 
 from depthscope.errors import BadInput, UnknownName
 from depthscope.measures import invariance as inv
+from depthscope.measures import lidar
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -132,20 +133,20 @@ def slow_lidar(x: np.ndarray, rel: float, absolute: float) -> np.ndarray:
 def test_the_fast_forms_equal_the_slow_one(n: int, q: int, d: int, rel: float, absolute: float) -> None:
     views = normal(n, 1, d) + 0.5 * normal(n, q, d, seed=1) @ normal(d, d, seed=2)
     expected = slow_lidar(views.numpy(), rel, absolute)
-    found = inv.lidar_spectrum(views, rel, absolute).numpy()
+    found = lidar.lidar_spectrum(views, rel, absolute).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8 * expected[0])
 
 
 def test_primal_and_dual_are_the_same_spectrum() -> None:
     between, within = normal(6, 9), normal(18, 9, seed=1)
-    spectra = [torch.linalg.eigvalsh(form(between, within, 0.1)) for form in (inv._primal, inv._dual)]
+    spectra = [torch.linalg.eigvalsh(form(between, within, 0.1)) for form in (lidar._primal, lidar._dual)]
     torch.testing.assert_close(*spectra, rtol=1e-9, atol=1e-9)
 
 
 def test_isotropic_means_and_noise_fill_nearly_all_directions() -> None:
     n, q, d = 200, 16, 64
     views = normal(n, 1, d) + normal(n, q, d, seed=1)
-    found = inv.lidar(views)
+    found = lidar.lidar(views)
     assert float(found.rank) == pytest.approx(53, abs=3)
     assert float(found.normalised) == pytest.approx(math.log(float(found.rank)) / math.log(64))
     assert float(found.mean_eigenvalue) > 1
@@ -156,11 +157,11 @@ def test_shuffled_groups_keep_the_rank_while_the_eigenvalues_fall_to_the_noise()
     views = normal(n, 1, d) + normal(n, q, d, seed=1)
     order = inv.orders(n, q)
     shuffled = torch.stack([views[order[j], j] for j in range(q)], 1)
-    true, mixed = inv.lidar(views), inv.lidar(shuffled)
+    true, mixed = lidar.lidar(views), lidar.lidar(shuffled)
     assert float(mixed.rank) == pytest.approx(float(true.rank), rel=0.05)
     # (n - 1) / (n (q - 1) - d - 1) = 199 / 2935, near 1 / (q - 1); the spec's 1 / q is its round figure
-    assert inv.noise_mean(n, q, d) == pytest.approx(199 / 2935)
-    assert float(mixed.mean_eigenvalue) == pytest.approx(inv.noise_mean(n, q, d), rel=0.03)
+    assert lidar.noise_mean(n, q, d) == pytest.approx(199 / 2935)
+    assert float(mixed.mean_eigenvalue) == pytest.approx(lidar.noise_mean(n, q, d), rel=0.03)
     assert float(true.mean_eigenvalue) > 10 * float(mixed.mean_eigenvalue)
 
 
@@ -170,21 +171,21 @@ def test_what_is_above_the_noise_counts_the_planted_directions() -> None:
     signal[:, 0, :planted] = 5 * normal(n, planted)
     noise = normal(n, q, d, seed=1)
     # the largest eigenvalue of noise may lie a little beyond the edge
-    assert planted <= float(inv.lidar(signal + noise).above) <= planted + 1
-    assert float(inv.lidar(signal + noise).corrected) == pytest.approx(planted, abs=0.3)
-    nothing = inv.lidar(noise)
+    assert planted <= float(lidar.lidar(signal + noise).above) <= planted + 1
+    assert float(lidar.lidar(signal + noise).corrected) == pytest.approx(planted, abs=0.3)
+    nothing = lidar.lidar(noise)
     assert float(nothing.above) <= 1
     assert float(nothing.corrected) <= 1
     assert float(nothing.rank) > 20
     # the edge of Wachter's law is where the largest eigenvalue of pure noise comes to lie
-    assert float(inv.lidar_spectrum(noise)[0]) == pytest.approx(inv.noise_edge(n, q, d), rel=0.12)
-    assert float(inv.lidar(noise, noise=0.0).corrected) == pytest.approx(float(nothing.rank))
+    assert float(lidar.lidar_spectrum(noise)[0]) == pytest.approx(lidar.noise_edge(n, q, d), rel=0.12)
+    assert float(lidar.lidar(noise, noise=0.0).corrected) == pytest.approx(float(nothing.rank))
 
 
 def test_the_floors_have_no_value_where_views_cannot_fill_the_width() -> None:
-    assert math.isnan(inv.noise_mean(4, 3, 8))
-    assert math.isnan(inv.noise_edge(4, 3, 8))
-    found = inv.lidar(normal(4, 3, 8))
+    assert math.isnan(lidar.noise_mean(4, 3, 8))
+    assert math.isnan(lidar.noise_edge(4, 3, 8))
+    found = lidar.lidar(normal(4, 3, 8))
     assert math.isnan(float(found.above))
     assert math.isnan(float(found.corrected))
     assert math.isfinite(float(found.rank))
@@ -192,13 +193,13 @@ def test_the_floors_have_no_value_where_views_cannot_fill_the_width() -> None:
 
 def test_lidar_tells_what_it_cannot_do() -> None:
     with pytest.raises(BadInput, match="at least 2 of each, found 1"):
-        inv.lidar_spectrum(normal(5, 1, 3))
+        lidar.lidar_spectrum(normal(5, 1, 3))
     with pytest.raises(BadInput, match="8 dimensions are more than the views can fill"):
-        inv.lidar_spectrum(normal(3, 2, 8), 0.0)
+        lidar.lidar_spectrum(normal(3, 2, 8), 0.0)
     with pytest.raises(BadInput, match="singular"):
-        inv.lidar_spectrum(torch.cat([normal(9, 3, 2), torch.zeros(9, 3, 1)], -1), 0.0)
+        lidar.lidar_spectrum(torch.cat([normal(9, 3, 2), torch.zeros(9, 3, 1)], -1), 0.0)
     same = normal(5, 1, 3).expand(5, 4, 3)
-    assert bool(inv.lidar_spectrum(same).isnan().all())
+    assert bool(lidar.lidar_spectrum(same).isnan().all())
 
 
 # --------------------------------------------------------------------------------------------------------------- DiME

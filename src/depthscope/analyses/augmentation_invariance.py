@@ -40,7 +40,8 @@ from depthscope.engine.view import View
 from depthscope.engine.view_scores import MOST, VARIANTS, WHOLE, Grouped, How, of_all, of_texts
 from depthscope.errors import BadInput, UnknownName
 from depthscope.materials.passages import Passages
-from depthscope.measures.invariance import LOSSES, chance_loss, noise_edge, noise_mean
+from depthscope.measures.invariance import LOSSES, chance_loss
+from depthscope.measures.lidar import noise_edge, noise_mean
 from depthscope.measures.pooling import POOLINGS, pool
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result

@@ -18,11 +18,11 @@ from depthscope.measures.invariance import (
     dime,
     dime_2,
     infonce,
-    lidar,
     orders,
     partner_top1,
     unit_views,
 )
+from depthscope.measures.lidar import lidar
 from depthscope.measures.spectrum import gram_eigenvalues, renyi_entropy
 
 VARIANTS = ("views", "shuffled")
