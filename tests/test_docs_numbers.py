@@ -71,7 +71,7 @@ def test_the_blocks_of_a_page_are_what_the_script_writes(page: Path):
 def test_committed_numbers_say_where_they_come_from(path: Path):
     found = json.loads(path.read_text(encoding="utf-8"))
     # a run from Python names its call
-    assert found["command"].startswith(("depthscope ", "ds.audit("))
+    assert found["command"].startswith(("depthscope ", "ds.audit(", "conduct("))
     assert found["model"]["weights_hash"]
     assert found["data"]["hash"]
     assert found["data"]["tokens"] > 0

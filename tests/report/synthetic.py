@@ -122,6 +122,22 @@ TEXTS = {
         "Agreement is counted token by token on given text.",
         "Schuster et al. 2022, arXiv:2207.07061",
     ),
+    "exit_price": Text(
+        "Exit price",
+        "Once every look is paid for, do early exits pay in text that the model writes?",
+        "Documents are continued with exits and copied states.",
+        "Exits pay where operations are saved and the text stays whole.",
+        "A model's own loss on its own text rewards repetition.",
+        "Schuster et al. 2022, arXiv:2207.07061",
+    ),
+    "model_similarity": Text(
+        "How alike two models are",
+        "Which states of another model arrange texts as this one's do?",
+        "CKA of pooled vectors of every state of the one with every state of the other.",
+        "Near 1 on the diagonal says that the models agree at that depth.",
+        "Early states share their embeddings.",
+        "Kornblith et al. 2019",
+    ),
     "lens_quality": Text(
         "How well each lens reads",
         "How far from the final prediction is what each lens reads?",
@@ -492,6 +508,15 @@ def early_exit() -> Result:
     return result("early_exit", found, ("At 95 % agreement: early exits do not pay.",))
 
 
+def exit_price() -> Result:
+    by = {"confidence": (0.5, 0.8, 0.95)}
+    found = [
+        measurement("net_saving", by, np.array([0.2, 0.05, -0.3])),
+        measurement("damage", by, np.array([1.2, 0.3, 0.02]), "nats"),
+    ]
+    return result("exit_price", found, ("Early exits do not pay.",))
+
+
 def lens_quality(worst: tuple[float, float] = (-0.5, 0.1)) -> Result:
     by = {"lens": ("logit", "ridge", "tuned"), "state": STATES}
     kl = np.stack([11 * (1 - DEPTH) ** 0.5, 4 * (1 - DEPTH), 3 * (1 - DEPTH)])
@@ -584,9 +609,7 @@ def residual_width(late: float = 0.2, spread: float = 0.1) -> Result:
     )
 
 
-def layer_quality(
-    gains: Mapping[str, tuple[float, float]] | None = None, spread: float = 0.02
-) -> Result:
+def layer_quality(gains: Mapping[str, tuple[float, float]] | None = None, spread: float = 0.02) -> Result:
     """Two tasks in two modes; a gain for each mode of each task."""
     gains = gains or {"topics": (0.1, 0.08), "alike": (-0.2, -0.1)}
     tasks, scores, modes = tuple(gains), ("few_shot", "spearman"), ("mean", "mean+norm")
@@ -610,9 +633,7 @@ def layer_quality(
             Measurement("score", {**axes, "state": STATES}, curve, "1", missing=gone),
             Measurement("best_share", {**axes, "state": STATES}, curve / 9, "probability", missing=gone),
             Measurement("best_state", axes, best, "1", missing=gone),
-            Measurement(
-                "gain", axes, gain, "1", gain - spread, gain + spread, np.asarray(200), missing=gone
-            ),
+            Measurement("gain", axes, gain, "1", gain - spread, gain + spread, np.asarray(200), missing=gone),
         ],
     )
 
@@ -813,6 +834,15 @@ def layer_similarity(largest: int = 5, change: float = 0.4, spread: float = 0.05
     )
 
 
+def model_similarity() -> Result:
+    """Two models that part with depth."""
+    by = {"state": STATES, "other_state": STATES, "mode": ("mean",)}
+    alike = 1 - 0.5 * np.maximum(DEPTH[:, None], DEPTH)
+    same = measurement("same_depth", {"state": STATES, "mode": ("mean",)}, 1 - 0.5 * DEPTH[:, None])
+    late = measurement("late_minus_early", {"mode": ("mean",)}, np.array([-0.3]), "1", 0.1)
+    return result("model_similarity", [measurement("debiased_cka", by, alike[..., None]), same, late])
+
+
 def head_patterns(layers: int = L, heads: int = H) -> Result:
     chance = np.random.default_rng(0)
     by = {"layer": np.arange(layers), "head": np.arange(heads)}
@@ -950,7 +980,9 @@ def entropy_modes(at: tuple[int, ...] = (4, 5, 6)) -> Result:
             measurement("minor_weight", cells, 0.3 * judged, "probability"),
             measurement("bimodal", cells, judged),
             measurement("flip_share", by, flips, "probability", **none),
-            measurement("high_share", {"state": STATES}, np.where(judged[:, 0, 0], 0.6, np.nan), "probability", **none),
+            measurement(
+                "high_share", {"state": STATES}, np.where(judged[:, 0, 0], 0.6, np.nan), "probability", **none
+            ),
         ],
     )
 
@@ -1003,6 +1035,7 @@ def results() -> dict[str, Result]:
         integrated_gradients,
         depth_by_difficulty,
         early_exit,
+        exit_price,
         lens_quality,
         lens_validation,
         residual_contribution,
@@ -1019,6 +1052,7 @@ def results() -> dict[str, Result]:
         dataset_geometry,
         augmentation_invariance,
         layer_similarity,
+        model_similarity,
         layer_quality,
         extreme_inputs,
         entropy_modes,

@@ -49,9 +49,8 @@ def test_the_main_score_of_a_task_is_the_first_that_it_has() -> None:
 def profile(curve: np.ndarray) -> Result:
     """A profile whose prompt entropy is that curve and which measures nothing else."""
     result = synthetic.representation_profile()
-    entropy = replace(
-        result["prompt_entropy"], value=np.stack([curve] * len(synthetic.MODES), -1), low=None, high=None
-    )
+    value = np.stack([curve] * len(synthetic.MODES), -1)
+    entropy = replace(result["prompt_entropy"], value=value, low=value - 0.01, high=value + 0.01)
     return replace(result, findings=Findings({"prompt_entropy": entropy}))
 
 
@@ -73,3 +72,11 @@ def test_a_metric_without_one_direction_decides_nothing() -> None:
     assert not found.decided
     assert found.sentence == "Not decided: no metric has one direction in all 2 tasks."
     assert not metrics_follow({"layer_quality": quality}).decided
+
+
+def test_a_metric_without_an_interval_is_not_compared() -> None:
+    measured = profile(np.sin(np.pi * synthetic.DEPTH))
+    bare = replace(measured["prompt_entropy"], low=None, high=None)
+    alone = replace(measured, findings=Findings({"prompt_entropy": bare}))
+    found = metrics_follow({"layer_quality": synthetic.layer_quality(), "representation_profile": alone})
+    assert not found.decided

@@ -57,7 +57,7 @@ def metrics_follow(results: Results) -> Verdict:
 
 
 def curves(results: Results) -> Iterator[tuple[str, Measurement]]:
-    """The metrics that the run holds, each as one curve over states."""
+    """The metrics that the run holds with intervals, each as one curve over states."""
     for analysis, names in METRICS.items():
         measured = results[analysis].findings.measurements if analysis in results else {}
         for name, label in names:
@@ -67,8 +67,13 @@ def curves(results: Results) -> Iterator[tuple[str, Measurement]]:
             more = [axis for axis in found.axes if axis != "state"]
             if more and label in np.asarray(found.axes[more[0]]).tolist():
                 found = found.select(**{more[0]: label})
-            if list(found.axes) == ["state"]:
+            if list(found.axes) == ["state"] and _sure(found):
                 yield f"{name}{f' ({label})' if label else ''}", found
+
+
+def _sure(found: Measurement) -> bool:
+    """Whether a curve has intervals: what has none may be of a single text."""
+    return found.low is not None and bool(np.isfinite(found.low).any())
 
 
 def _with(quality: Result, task: str, curve: Measurement) -> Correlate:
