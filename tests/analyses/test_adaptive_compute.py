@@ -61,7 +61,9 @@ def test_tokens_that_are_decided_late_are_told_from_those_decided_early(tmp_path
     late: Write = lambda x: the_answer(60.0)(x) - at_tokens(half, the_answer(60.0))(x)  # noqa: E731
     texts = rising()
     found = look(planted({0: at_tokens(half, the_answer(60.0)), 5: late}), EVERYWHERE, tmp_path, texts)
-    ids = np.array([[3 + 3 * k + j for j in range(1, 23)] for k in range(10)])  # neither the first nor the last
+    ids = np.array(
+        [[3 + 3 * k + j for j in range(1, 23)] for k in range(10)]
+    )  # neither the first nor the last
     early = float((ids < half).mean())
     assert 0.2 < early < 0.8
     np.testing.assert_allclose(value(found, "early_share")[BITS], early)

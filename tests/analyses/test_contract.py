@@ -536,18 +536,8 @@ def missing_cells(analysis: str, name: str, anatomy: Anatomy) -> np.ndarray | bo
         return True
     if name.startswith("gate"):  # these runs have no other lens than the logit lens
         return True
-    if analysis == "layer_skip" and name.startswith(("future", "sublayer_future")) and not causal:
-        return True
-    if analysis == "layer_skip" and name.startswith("sublayer_"):
-        earlier = np.tril(np.ones((len(layers), len(layers)), bool), -1)
-        lacking = np.array([[not x.mixers(), x.mlp is None] for x in layers])
-        return earlier[:, :, None] | lacking[:, None]
-    if name in ("output_kl", "loss_increase") or (
-        analysis == "layer_skip" and "sublayer" in MEASUREMENTS[analysis][name][0]
-    ):
-        return np.array([[not x.mixers(), False, x.mlp is None] for x in layers])
-    if analysis == "layer_skip" and name in PAIRS:
-        return np.tril(np.ones((len(layers), len(layers)), bool), -1)
+    if analysis == "layer_skip":
+        return missing_skips(name, anatomy)
     if name == "write_cosine":  # a layer is compared with later ones
         return np.tril(np.ones((len(layers), len(layers)), bool))
     if name == "repeat_cosine":  # no block of these models runs twice
@@ -565,13 +555,15 @@ def missing_cells(analysis: str, name: str, anatomy: Anatomy) -> np.ndarray | bo
 
 def missing_skips(name: str, anatomy: Anatomy) -> np.ndarray | bool:
     """Sublayers that a layer lacks, layers before the skipped one, and the future of an encoder."""
-    if "future" in name and not anatomy.family.causal:
+    if name.startswith(("future", "sublayer_future")) and not anatomy.family.causal:
         return True
     lacking = np.array([[not x.mixers(), False, x.mlp is None] for x in anatomy.layers])
-    if name not in PAIRS and not name.startswith("sublayer_"):
-        return lacking
     earlier = np.tril(np.ones((anatomy.n_layers, anatomy.n_layers), bool), -1)
-    return earlier if name in PAIRS else earlier[..., None] | lacking[:, None, ::2]
+    if name.startswith("sublayer_"):
+        return earlier[:, :, None] | lacking[:, None, ::2]
+    if name in PAIRS:
+        return earlier
+    return lacking if "sublayer" in MEASUREMENTS["layer_skip"][name][0] else False
 
 
 def check(analysis: str, name: str, found: Measurement, anatomy: Anatomy) -> None:

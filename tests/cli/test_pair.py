@@ -38,8 +38,24 @@ def test_a_pair_is_trained_and_followed(text: str, tmp_path: Path, capsys: pytes
     code, out, _ = said(capsys, "pair", "--text", text, *SMALL, "--out", str(pair), "--json")
     assert code == 0
     assert set(json.loads(out)["loss"]) == {"transformer/seed-0", "mamba/seed-0"}
-    asked = ["--folder", str(pair / "transformer" / "seed-0"), "--text", text, "--tokens", "160", "--window", "16"]
-    asked += ["--analyses", "corpus_statistics", "--set", "corpus_statistics.sample=9", "--no-report", "--json"]
+    asked = [
+        "--folder",
+        str(pair / "transformer" / "seed-0"),
+        "--text",
+        text,
+        "--tokens",
+        "160",
+        "--window",
+        "16",
+    ]
+    asked += [
+        "--analyses",
+        "corpus_statistics",
+        "--set",
+        "corpus_statistics.sample=9",
+        "--no-report",
+        "--json",
+    ]
     code, out, _ = said(capsys, "checkpoints", *asked, "--out", str(tmp_path / "run"))
     assert code == 0
     assert json.loads(out)["steps"] == [0, 1]

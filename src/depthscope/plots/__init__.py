@@ -308,7 +308,9 @@ def step_rows(result: Result, reads: Sequence[str]) -> dict[str, list[Row]]:
         chosen = {other: mode or whole.axes[other][0] for other in further}
         thinned = thin(whole.select(**chosen), "step", axis)[0]
         choice = with_unit(", ".join([name.replace("_", " "), *map(str, chosen.values())]), whole.unit)
-        drawn = [row | {"label": row[axis]} for row in rows(thinned, choice=choice) if row["value"] is not None]
+        drawn = [
+            row | {"label": row[axis]} for row in rows(thinned, choice=choice) if row["value"] is not None
+        ]
         if sum(map(len, found.values())) + len(drawn) <= CELLS:
             found[choice] = drawn
     return found
