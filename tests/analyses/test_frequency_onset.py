@@ -157,8 +157,8 @@ def test_prefixes_followed_by_whitespace_are_left_out_and_counted(
 ) -> None:
     """Every other token decodes to a blank, so prefixes that end in one are dropped from the shares."""
 
-    def decode(self: PlainTokenizer, ids: list[int]) -> str:
-        return " " if ids[0] % 2 else "word"
+    def decode(self: PlainTokenizer, ids: list[int] | int) -> str:
+        return " " if (ids if isinstance(ids, int) else ids[0]) % 2 else "word"
 
     monkeypatch.setattr(PlainTokenizer, "decode", decode)
     asked = FrequencyOnset(mode="paper", source=paragraphs(tmp_path / "text.txt"), prompts=40)

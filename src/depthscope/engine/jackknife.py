@@ -38,7 +38,7 @@ def jackknife(
     left = np.stack(without)
     spread = np.sqrt((groups - 1) / groups * ((left - left.mean(0)) ** 2).sum(0))
     half = float(t.ppf((1 + level) / 2, groups - 1)) * spread
-    return value - half, value + half
+    return np.asarray(value - half), np.asarray(value + half)
 
 
 def jackknifed(

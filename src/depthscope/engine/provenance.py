@@ -57,7 +57,7 @@ def described(model: Model, text: Source, seed: int, sample: Mapping[str, int]) 
             "n_kv_heads": anatomy.n_kv_heads,
             "d_model": anatomy.d_model,
             "d_vocab": anatomy.d_vocab,
-            "tokenizer": None if model.tokenizer is None else vocabulary(model.tokenizer)[0],
+            "tokenizer": vocabulary(model.tokenizer)[0] if hasattr(model.tokenizer, "__len__") else None,
             "kind_of_layer": list(anatomy.kind_of_layer),
             "parameters": sum(p.numel() for p in model.net.parameters()),
         },
