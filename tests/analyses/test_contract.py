@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -518,6 +519,8 @@ BY_DATA = {
 """Measurements with cells that some text leaves empty, such as a bucket without any guess."""
 SIZES = {"state": lambda a: a.n_layers + 1, "layer": lambda a: a.n_layers, "head": lambda a: a.n_heads}
 READERS = [name for name in FAMILIES.names if FAMILIES[name].reads == "tokens"]
+TYPED = ("llama", "gemma2", "mamba", "bert")
+"""Families whose runs check the shapes in signatures too: what is called is the same in all, and checks cost half."""
 OTHERS = [name for name in FAMILIES.names if FAMILIES[name].reads != "tokens"]
 TEXTS = [f"{number} boats, then {number * number} more: row {chr(97 + number)}!" for number in range(10)]
 
@@ -602,6 +605,15 @@ def results(run: Run) -> Iterator[tuple[str, str, Measurement]]:
             yield analysis, name, found
 
 
+@pytest.fixture
+def signatures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Shapes in signatures are checked in the runs of TYPED only."""
+    jaxtyping.config.update("jaxtyping_disable", request.getfixturevalue("family") not in TYPED)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.usefixtures("signatures")
 @pytest.mark.parametrize("family", READERS)
 def test_every_family_answers_every_analysis_or_refuses_it_with_the_reason(
     family: str, tmp_path: Path
