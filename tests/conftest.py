@@ -9,6 +9,8 @@ import os
 import random
 import sys
 import tempfile
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
@@ -34,6 +36,24 @@ def pytest_unconfigure() -> None:
     """Remove the cache that this process made."""
     if _CACHE is not None:
         _CACHE.cleanup()
+
+
+@contextmanager
+def unchecked() -> Generator[None]:
+    """A block in which shapes in signatures are not checked: for runs of code whose signatures other tests check."""
+    import jaxtyping
+
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def signatures_unchecked() -> Callable[[], AbstractContextManager[None]]:
+    """See `unchecked`."""
+    return unchecked
 
 
 @pytest.fixture(autouse=True)
