@@ -43,11 +43,11 @@ def correlate(
     xy, xz, yz = _ranks(x, y), _ranks(x, z), _ranks(y, z)
     left = np.sqrt(max((1 - xz**2) * (1 - yz**2), 0.0))
     partial = float(np.clip((xy - xz * yz) / left, -1, 1)) if left > 1e-9 else float("nan")
-    distance = distance_correlation(x, y)
     generator = np.random.default_rng(seed)
-    mixed = [distance_correlation(x, generator.permutation(y)) for _ in range(draws)]
-    above = sum(one >= distance - 1e-12 for one in mixed)
-    return Correlate(xy, partial, distance, (1 + above) / (1 + draws))
+    orders = np.stack([np.arange(len(y)), *(generator.permutation(len(y)) for _ in range(draws))])
+    distance, *mixed = _in_orders(x, y, orders)
+    above = int((np.asarray(mixed) >= distance - 1e-12).sum())
+    return Correlate(xy, partial, float(distance), (1 + above) / (1 + draws))
 
 
 def distance_correlation(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> float:
@@ -55,9 +55,15 @@ def distance_correlation(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"])
 
     1 for straight lines, of either sign. 0 where a curve does not vary.
     """
+    return float(_in_orders(x, y, np.arange(len(y))[None])[0])
+
+
+def _in_orders(x: np.ndarray, y: np.ndarray, orders: np.ndarray) -> np.ndarray:
+    """Distance correlation of x with y in each order [draw, n]: the centred distances of y are only reordered."""
     a, b = (_centred(np.abs(v[:, None] - v[None])) for v in (x, y))
     norm = np.sqrt((a * a).sum() * (b * b).sum())
-    return float(np.sqrt(max((a * b).sum(), 0.0) / norm)) if norm > 0 else 0.0
+    shared = (a * b[orders[:, :, None], orders[:, None, :]]).sum((1, 2))
+    return np.sqrt(np.maximum(shared, 0.0) / norm) if norm > 0 else np.zeros(len(orders))
 
 
 def _centred(d: np.ndarray) -> np.ndarray:
