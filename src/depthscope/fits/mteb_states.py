@@ -6,6 +6,7 @@ text is read once for all states: the first encoder that meets it reads it, the 
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -83,16 +84,16 @@ class StateEncoder:
     @cached_property
     def mteb_model_meta(self) -> Any:  # noqa: ANN401  (a type of the library)
         """The library's description of this encoder."""
-        from mteb.models.model_meta import ModelMeta, ScoringFunction
-
+        # by name, since types are checked where this extra is not installed
+        library: Any = importlib.import_module("mteb.models.model_meta")
         about = {
             "name": self.name,
             "revision": str(self.cache.model.provenance.get("weights_hash", "unknown")),
-            "similarity_fn_name": ScoringFunction.COSINE,
+            "similarity_fn_name": library.ScoringFunction.COSINE,
             "embed_dim": self.cache.model.anatomy.d_model,
             "max_tokens": float(self.cache.max_tokens),
         }
-        return ModelMeta.create_empty(about)
+        return library.ModelMeta.create_empty(about)
 
     def encode(self, inputs: Iterable[Mapping[str, Any]], **about: Any) -> np.ndarray:
         """Vectors [text, d_model] of all texts of the batches, in order; what else the library says changes nothing."""
@@ -138,7 +139,7 @@ def mteb_scores(
         MissingPackage: where mteb is not installed.
     """
     try:
-        import mteb
+        mteb: Any = importlib.import_module("mteb")
     except ImportError as error:
         raise MissingPackage("mteb", "pip install 'depthscope[eval]'") from error
     scores: dict[str, list[float]] = {}
