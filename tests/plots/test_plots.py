@@ -12,7 +12,7 @@ import pytest
 from altair import LayerChart
 from synthetic import HOSTILE, L, head_patterns, measurement, results
 
-from depthscope import plots
+from depthscope import charts
 from depthscope.errors import BadInput
 from depthscope.registry import PLOTS
 from depthscope.results.measurement import Measurement
@@ -94,8 +94,8 @@ def test_the_drawn_numbers_are_those_of_the_measurement():
 def test_depth_counts_states_from_zero_and_layers_from_one():
     state = measurement("m", {"state": [0, 2, 4]}, [1, 2, 3])
     layer = measurement("m", {"layer": [0, 1, 3]}, [1, 2, 3])
-    assert plots.relative_depth(state, "state") == {0: 0.0, 2: 0.5, 4: 1.0}
-    assert plots.relative_depth(layer, "layer") == {0: 0.25, 1: 0.5, 3: 1.0}
+    assert charts.relative_depth(state, "state") == {0: 0.0, 2: 0.5, 4: 1.0}
+    assert charts.relative_depth(layer, "layer") == {0: 0.25, 1: 0.5, 3: 1.0}
 
 
 def test_missing_cells_are_not_drawn_in_the_skip_map():
@@ -116,13 +116,13 @@ def test_a_large_map_is_thinned_and_says_so():
     axes = {"layer": np.arange(100), "later_layer": np.arange(100)}
     found = Measurement("effect_on_later", axes, effect, "1", missing="earlier")
     spec = module("skip_map").plot(with_measurements(RESULTS["layer_skip"], effect_on_later=found))
-    assert len(rows_of(spec)) <= plots.CELLS
+    assert len(rows_of(spec)) <= charts.CELLS
     assert "one in 3 labels of layer and later_layer" in spec["title"]["subtitle"]
 
 
 def test_many_heads_are_thinned_by_layer():
     spec = module("heads").plot(head_patterns(80, 64))
-    assert len(rows_of(spec)) <= plots.CELLS
+    assert len(rows_of(spec)) <= charts.CELLS
     assert {r["head"] for r in rows_of(spec)} == set(range(64))
     assert "of layer is drawn" in spec["title"]["subtitle"]
 
@@ -130,13 +130,13 @@ def test_many_heads_are_thinned_by_layer():
 def test_more_cells_than_fit_are_refused():
     found = measurement("m", {"state": np.arange(2001)}, np.ones(2001))
     with pytest.raises(BadInput, match="2001 cells"):
-        plots.finish(plots.lines({"m": found}, "state", "m"), "t", "d")
+        charts.finish(charts.lines({"m": found}, "state", "m"), "t", "d")
 
 
 def test_more_series_than_colours_are_refused():
     found = measurement("m", {"state": [0, 1]}, [1, 2])
     with pytest.raises(BadInput, match="8 were given"):
-        plots.lines({str(i): found for i in range(8)}, "state", "m")
+        charts.lines({str(i): found for i in range(8)}, "state", "m")
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_more_series_than_colours_are_refused():
     ],
 )
 def test_an_automatic_scale_suits_the_range(values: list[float], kind: str):
-    scale = plots.y_scale([{"value": v, "low": None, "high": None} for v in values], "auto")
+    scale = charts.y_scale([{"value": v, "low": None, "high": None} for v in values], "auto")
     assert scale["type"] == kind
     low, high = scale["domain"]
     assert low < high
@@ -160,25 +160,25 @@ def test_an_automatic_scale_suits_the_range(values: list[float], kind: str):
 
 
 def test_a_scale_is_linear_unless_asked_and_ranks_are_logarithmic():
-    assert plots.y_scale([{"value": v} for v in (1e-9, 20.0)])["type"] == "linear"
-    assert plots.y_scale([{"value": v} for v in (1.0, 50_000.0)], "log")["type"] == "log"
-    assert plots.y_scale([{"value": v} for v in (0.0, 50_000.0)], "log")["type"] == "linear"
+    assert charts.y_scale([{"value": v} for v in (1e-9, 20.0)])["type"] == "linear"
+    assert charts.y_scale([{"value": v} for v in (1.0, 50_000.0)], "log")["type"] == "log"
+    assert charts.y_scale([{"value": v} for v in (0.0, 50_000.0)], "log")["type"] == "linear"
 
 
 def test_a_line_outside_the_scale_is_not_drawn_outside_the_chart():
-    (rule,) = plots.dashed(1e-9, "noise")
+    (rule,) = charts.dashed(1e-9, "noise")
     assert rule["mark"]["clip"]
-    assert plots.dashed(np.nan, "noise") == []
+    assert charts.dashed(np.nan, "noise") == []
 
 
 def test_end_labels_keep_the_order_of_the_lines_and_do_not_overlap():
     by = {"state": [0, 1]}
     series = {n: measurement(n, by, [1.0, v]) for n, v in (("a", 0.50), ("b", 0.51), ("c", 0.50))}
-    words = plots.lines(series, "state", "m")[-1]["data"]["values"]
+    words = charts.lines(series, "state", "m")[-1]["data"]["values"]
     assert words[0]["series"] == "b"
     pixels = [w["pixel"] for w in words]
     assert np.diff(pixels).min() >= 14 - 1e-9
-    assert max(pixels) <= plots.HEIGHT
+    assert max(pixels) <= charts.HEIGHT
 
 
 def test_modes_are_drawn_whatever_they_are_called():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from depthscope.plots import Spec, dashed, described, finish, lines, present
+from depthscope.charts import Spec, dashed, described, finish, lines, present
 from depthscope.results.result import Result
 
 SUITS = ("residual_contribution",)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from depthscope.plots import COLOURS, Row, Spec, colours, finish, present, rows, tooltip, x_axis
+from depthscope.charts import COLOURS, Row, Spec, colours, finish, present, rows, tooltip, x_axis
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Result
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from depthscope.plots import Row, Spec, finish, present, rows
+from depthscope.charts import Row, Spec, finish, present, rows
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Result
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from depthscope.plots import Row, Spec, colours, finish, present, rows, shapes, tooltip, y_axis, y_scale
+from depthscope.charts import Row, Spec, colours, finish, present, rows, shapes, tooltip, y_axis, y_scale
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Result
 

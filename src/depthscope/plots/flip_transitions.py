@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from depthscope.plots import Row, Spec, finish, present, rows
+from depthscope.charts import Row, Spec, finish, present, rows
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Result
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from depthscope.charts import Row, Spec, finish, present, rows, thin
 from depthscope.errors import BadInput
-from depthscope.plots import Row, Spec, finish, present, rows, thin
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Result
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from depthscope.plots import Spec, described, finish, lines, present, split
+from depthscope.charts import Spec, described, finish, lines, present, split
 from depthscope.results.measurement import COLUMNS, Measurement
 from depthscope.results.result import Result
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from depthscope.plots import Spec, colours, finish, present, shapes
+from depthscope.charts import Spec, colours, finish, present, shapes
 from depthscope.results.result import Result
 
 SUITS = ("lens_validation",)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from depthscope.plots import COLOURS, Spec, described, finish, lines, present
+from depthscope.charts import COLOURS, Spec, described, finish, lines, present
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Result
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from depthscope.plots import Spec, described, finish, lines, present
+from depthscope.charts import Spec, described, finish, lines, present
 from depthscope.results.result import Result
 
 SUITS = ("option_patch",)

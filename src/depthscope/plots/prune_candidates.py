@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from depthscope.plots import Spec, colours, finish, present, rows, tooltip, with_unit, y_axis, y_scale
+from depthscope.charts import Spec, colours, finish, present, rows, tooltip, with_unit, y_axis, y_scale
 from depthscope.results.result import Result
 
 SUITS = ("prune",)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from depthscope.plots import Spec, finish, present, rows, y_axis, y_scale
+from depthscope.charts import Spec, finish, present, rows, y_axis, y_scale
 from depthscope.results.result import Result
 
 SUITS = ("prune",)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from depthscope.plots import Spec, finish, present, rows, thin
+from depthscope.charts import Spec, finish, present, rows, thin
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Result
 

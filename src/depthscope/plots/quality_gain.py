@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from depthscope.plots import Spec, colours, finish, present, rows, tooltip, y_axis, y_scale
+from depthscope.charts import Spec, colours, finish, present, rows, tooltip, y_axis, y_scale
 from depthscope.results.result import Result
 
 SUITS = ("layer_quality",)

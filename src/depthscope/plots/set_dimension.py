@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from depthscope.plots import Spec, described, finish, lines, present, split
+from depthscope.charts import Spec, described, finish, lines, present, split
 from depthscope.results.result import Result
 
 SUITS = ("dataset_geometry",)

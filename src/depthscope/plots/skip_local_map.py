@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from depthscope.plots import Spec, finish, pair_map, present
+from depthscope.charts import Spec, finish, pair_map, present
 from depthscope.results.result import Result
 
 SUITS = ("layer_skip",)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from depthscope.plots import Spec, finish, step_rows
+from depthscope.charts import Spec, finish, step_rows
 from depthscope.results.result import Result
 
 SUITS = ("checkpoints",)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from depthscope.plots import Spec, finish, step_rows
+from depthscope.charts import Spec, finish, step_rows
 from depthscope.results.result import Result
 
 SUITS = ("checkpoints",)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from depthscope.plots import CELLS, Spec, finish, present, with_unit
+from depthscope.charts import CELLS, Spec, finish, present, with_unit
 from depthscope.results.measurement import Table
 from depthscope.results.result import Result
 from depthscope.results.visible import SPACE, visible

@@ -14,9 +14,9 @@ from itertools import product
 
 import numpy as np
 
+from depthscope.charts import relative_depth
 from depthscope.errors import BadInput
 from depthscope.measures.statistics import multiplicities
-from depthscope.plots import relative_depth
 from depthscope.report.summaries import Summary, summaries
 from depthscope.results.measurement import Measurement
 from depthscope.store.run import Run

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from depthscope.plots import colours, finish, rows, tooltip, with_unit, y_axis, y_scale
+from depthscope.charts import colours, finish, rows, tooltip, with_unit, y_axis, y_scale
 from depthscope.report.assets import as_json
 from depthscope.report.compare import GRID, Aligned, Comparison
 from depthscope.report.page import render

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from depthscope.plots import COLOURS
+from depthscope.charts import COLOURS
 from depthscope.report.words import Words
 from depthscope.results.decision import Decision, Estimate, Variant
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from depthscope.plots import COLOURS
+from depthscope.charts import COLOURS
 from depthscope.report.decision_chart import chart_config
 from depthscope.results.measurement import Measurement
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from depthscope.plots import relative_depth
+from depthscope.charts import relative_depth
 from depthscope.report.tables import PageTable, number
 from depthscope.results.measurement import Measurement
 
