@@ -158,7 +158,7 @@ def fitting(lens: Lens, model: Model, force: bool = False) -> Lens:
             f"{sizes[0]} of width {sizes[1]}; it was fitted on another model: fit one with `depthscope fit`"
         )
     about = lens.about.get("model")
-    reason = _another(about, model) if isinstance(about, Mapping) else None
+    reason = another_model(about, model) if isinstance(about, Mapping) else None
     if reason and not force:
         raise BadInput(f"lens {lens.name} is of {reason}; fit one on this model, or force it")
     if reason:
@@ -166,8 +166,8 @@ def fitting(lens: Lens, model: Model, force: bool = False) -> Lens:
     return replace(lens, weight=lens.weight.to(model.device), bias=lens.bias.to(model.device))
 
 
-def _another(fitted: Mapping[str, Any], model: Model) -> str | None:
-    """What tells the lens's model from this one, in words; None where nothing does."""
+def another_model(fitted: Mapping[str, Any], model: Model) -> str | None:
+    """What tells the model that an artefact was fitted on from this one, in words; None where nothing does."""
     here = model_card(model)
     if fitted.get("weights_hash") and fitted["weights_hash"] == here["weights_hash"]:
         return None
