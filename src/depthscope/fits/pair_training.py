@@ -97,10 +97,10 @@ class PairTraining:
             while True:
                 if step in self.course.saved() and step not in losses:
                     losses[step] = _judged(net, self.judge)
-                    _save(net, self.tokenizer, step_folder(self.folder, step))
+                    saved_net(net, self.tokenizer, step_folder(self.folder, step))
                 if step % KEEP == 0 or step == self.course.steps:
                     self.state.save(
-                        _tensors(net, descent), step, {"losses": {str(k): v for k, v in losses.items()}}
+                        tensors_of(net, descent), step, {"losses": {str(k): v for k, v in losses.items()}}
                     )
                 self.watch(step)
                 if step == self.course.steps:
@@ -165,7 +165,8 @@ def _judged(net: nn.Module, windows: Sequence[Window], rows: int = 16) -> float:
     return sum(sums) / len(ids)
 
 
-def _tensors(net: nn.Module, descent: torch.optim.Optimizer) -> dict[str, Tensor]:
+def tensors_of(net: nn.Module, descent: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Weights, and the moments of those that a descent has moved."""
     found: dict[str, Tensor] = {}
     for name, parameter in net.named_parameters():
         found[name] = parameter
@@ -174,7 +175,7 @@ def _tensors(net: nn.Module, descent: torch.optim.Optimizer) -> dict[str, Tensor
     return found
 
 
-def _save(net: Any, tokenizer: Any, folder: Path) -> None:  # noqa: ANN401
+def saved_net(net: Any, tokenizer: Any, folder: Path) -> None:  # noqa: ANN401
     """The checkpoint in the form of transformers, whole or not at all."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
