@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from depthscope.advise.exit import Exits, priced, speculated, written
+from depthscope.advise.exit import Exits, continued, speculated, written
 from depthscope.errors import BadInput, Refused
 from depthscope.runtime.generate import generate
 from depthscope.runtime.model import Model
@@ -82,15 +83,15 @@ def test_always_leaving_at_one_state_is_the_truncated_model_after_the_first_toke
 
 def test_the_price_of_nothing_is_nothing_and_of_leaving_is_in_the_text(model: Model):
     prompts = [PROMPT, (7, 8, 30), (50, 12, 3, 4)]
-    free = priced(model, prompts, Exits(1, 1.1), 5)
-    assert (float(free.state.value), free.saved, float(free.agreement.value)) == (4, 0, 1)
-    assert float(free.copy_cost.value) == 0
-    assert float(free.nll["whole"].value) == float(free.nll["copied"].value)
-    early = priced(model, prompts, Exits(1), 5)
-    assert early.saved == pytest.approx(1 - (4 + 4 * 1) / 5 / 4)
-    assert float(early.nll["copied"].value) > float(early.nll["whole"].value)
-    assert float(early.agreement.value) < 1
-    assert early.prompts == 3
+    free = continued(model, prompts, Exits(1, 1.1), 5)
+    assert (free.states == 4).all()
+    assert (free.agreement == 1).all()
+    np.testing.assert_array_equal(free.losses["whole"], free.losses["copied"])
+    np.testing.assert_array_equal(free.losses["exact"], free.losses["copied"])
+    early = continued(model, prompts, Exits(1), 5)
+    assert early.states.tolist() == [[4, 1, 1, 1, 1]] * 3
+    assert early.losses["copied"].mean() > early.losses["whole"].mean()
+    assert early.agreement.mean() < 1
 
 
 def test_speculation_writes_the_same_text_and_counts_its_drafts():
@@ -112,6 +113,6 @@ def test_what_cannot_leave_early_is_refused(model: Model):
     with pytest.raises(BadInput, match="at least one of each"):
         written(model, (), Exits(1))
     with pytest.raises(BadInput, match="no prompt"):
-        priced(model, [], Exits(1))
+        continued(model, [], Exits(1))
     with pytest.raises(BadInput, match="floor=0"):
         Exits(0)

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from depthscope.errors import BadInput, Refused
-from depthscope.measures.statistics import Interval, bootstrap_ratio
 from depthscope.runtime.edits import Edit, skip
 from depthscope.runtime.hooks import Tape, hooked
 from depthscope.runtime.lens import LOGIT, Lens
@@ -108,36 +107,6 @@ def _leaving(model: Model, states: Tensor, exits: Exits, lens: Lens) -> tuple[in
 
 
 @dataclass(frozen=True)
-class Price:
-    """What leaving costs in text that the model writes itself; intervals are over prompts.
-
-    Args:
-        state: mean state at which tokens were read off. saved: share of layers left out, before the price of looking.
-        agreement: share of tokens that the whole model would have written after the same text.
-        nll: loss of the whole model on what was written, nats a token, by what was done: "whole" (nothing left out),
-            "exact" (exits, caches as if there were none) and "copied" (exits, states copied into the caches).
-        copy_cost: "copied" minus "exact": the part of the damage that no measurement on given text shows.
-    """
-
-    state: Interval
-    saved: float
-    agreement: Interval
-    nll: dict[str, Interval]
-    copy_cost: Interval
-    prompts: int
-    tokens: int
-
-    @classmethod
-    def of(cls, found: Continued, last: int, seed: int = 0) -> Price:
-        """The price of what was written; `last` is the number of layers."""
-        state = _over(found.states.mean(1), seed)
-        nll = {name: _over(losses, seed) for name, losses in found.losses.items()}
-        cost = _over(found.losses["copied"] - found.losses["exact"], seed)
-        saved = 1 - float(state.value) / last
-        return cls(state, saved, _over(found.agreement, seed), nll, cost, *found.states.shape)
-
-
-@dataclass(frozen=True)
 class Continued:
     """Prompts that were continued whole, with exits and exact caches, and with exits and copied states.
 
@@ -188,18 +157,6 @@ def continued(
     return Continued(np.asarray(states), np.asarray(agreement), {k: np.asarray(v) for k, v in losses.items()})
 
 
-def priced(
-    model: Model,
-    prompts: Sequence[Sequence[int]],
-    exits: Exits,
-    tokens: int = 64,
-    lens: Lens = LOGIT,
-    seed: int = 0,
-) -> Price:
-    """What exits cost in text that the model writes itself; raises what `continued` raises."""
-    return Price.of(continued(model, prompts, exits, tokens, lens), model.anatomy.n_layers, seed)
-
-
 def _judged(model: Model, prompt: Sequence[int], new: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Loss of each new token under the whole model, and whether it is the one that model would have written."""
     states = run(model, Batch.of_ids([[*prompt, *new]]), read=[model.anatomy.states()[-1]])
@@ -209,10 +166,6 @@ def _judged(model: Model, prompt: Sequence[int], new: Sequence[int]) -> tuple[np
     ids = torch.tensor(list(new), device=logits.device)
     loss = torch.nn.functional.cross_entropy(logits, ids, reduction="none")
     return loss.double().cpu().numpy(), (logits.argmax(-1) == ids).double().cpu().numpy()
-
-
-def _over(values: np.ndarray, seed: int) -> Interval:
-    return bootstrap_ratio(values, np.ones_like(values), seed=seed)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from depthscope.advise.exit import Continued, Exits, Price, Speculation, continued, speculated
+from depthscope.advise.exit import Continued, Exits, Speculation, continued, speculated
 from depthscope.engine.exit_policies import block_flops
 from depthscope.engine.measured import mean
 from depthscope.engine.needs import Facts
@@ -76,12 +76,16 @@ class ExitPrice:
                 f"prompts={self.prompts}, prompt={self.prompt}, tokens={self.tokens}, floor={self.floor}, "
                 f"allowed={self.allowed:g}; the first three are at least 1, the others 0"
             )
-        object.__setattr__(self, "_through", through)
+        object.__setattr__(self, "_lens", through)
+
+    @property
+    def lens(self) -> Lens:
+        """What states are decoded through."""
+        return getattr(self, "_lens", LOGIT)
 
     def depends(self) -> Mapping[str, Any]:
         """The lens, where it is not the model's own head."""
-        lens: Lens = getattr(self, "_through", LOGIT)
-        return {} if lens is LOGIT else {"lens": lens.identity}
+        return {} if self.lens is LOGIT else {"lens": self.lens.identity}
 
     def run(self, work: Work) -> Findings:
         """One journal step for each confidence and each number of drafting layers.
@@ -105,9 +109,9 @@ class ExitPrice:
             work.progress("drafts", place + 1, steps)
         facts = Facts.of(work.model.anatomy, "documents", work.seed, work.model.name)
         names = tuple(f"prompt {k:04d}" for k in range(len(prompts)))
-        costs = _Cost.of(work.model, getattr(self, "_through", LOGIT), floor)
+        costs = _Cost.of(work.model, self.lens, floor)
         exits = _by_confidence(found, self.confidence, names, facts, costs)
-        spoken = (verdict(self.confidence, exits, self.allowed), *self._told(found, exits, work))
+        spoken = (verdict(self.confidence, exits, self.allowed), *self._told(exits, facts.n_layers))
         measured = {m.name: m for m in (*exits, *_by_layer(sped, drafts, names, facts))}
         return Findings(measured, notes=spoken)
 
@@ -124,14 +128,12 @@ class ExitPrice:
         return list(found.values())[: self.prompts]
 
     def _continued(self, work: Work, prompts: Sequence[Sequence[int]], exits: Exits) -> Continued:
-        lens: Lens = getattr(self, "_through", LOGIT)
-        about: dict[str, Any] = {"exits": asdict(exits), "tokens": self.tokens, "lens": lens.identity}
+        about: dict[str, Any] = {"exits": asdict(exits), "tokens": self.tokens, "lens": self.lens.identity}
         about["prompts"] = [list(p) for p in prompts]
-        return Continued.read(
-            work.journal.step(
-                "exits", about, lambda: continued(work.model, prompts, exits, self.tokens, lens).as_dict()
-            )
+        stored = work.journal.step(
+            "exits", about, lambda: continued(work.model, prompts, exits, self.tokens, self.lens).as_dict()
         )
+        return Continued.read(stored)
 
     def _speculated(self, work: Work, prompts: Sequence[Sequence[int]], layer: int) -> list[Speculation]:
         about = {"layer": layer, "tokens": self.tokens, "prompts": [list(p) for p in prompts]}
@@ -140,18 +142,16 @@ class ExitPrice:
         )
         return [Speculation(**each) for each in stored]
 
-    def _told(self, found: Sequence[Continued], exits: Sequence[Measurement], work: Work) -> list[str]:
-        net = next(m for m in exits if m.name == "net_saving")
-        said: list[str] = []
-        for place, (confidence, each) in enumerate(zip(self.confidence, found, strict=True)):
-            price = Price.of(each, work.model.anatomy.n_layers, work.seed)
-            said.append(
-                f"Confidence {confidence:g}: tokens leave at state {float(price.state.value):.1f} of "
-                f"{work.model.anatomy.n_layers}, {float(net.value[place]):+.1%} of the operations are saved, "
-                f"{float(price.agreement.value):.0%} of the tokens are those of the whole model "
-                f"(n = {price.prompts} documents x {price.tokens} tokens)."
-            )
-        return said
+    def _told(self, exits: Sequence[Measurement], last: int) -> list[str]:
+        found = {m.name: m for m in exits}
+        state, net, same = (found[name].value for name in ("exit_state", "net_saving", "agreement"))
+        count = found["agreement"].columns()["n"]
+        return [
+            f"Confidence {confidence:g}: tokens leave at state {state[k]:.1f} of {last}, {net[k]:+.1%} of the "
+            f"operations are saved, {same[k]:.0%} of the tokens are those of the whole model "
+            f"(n = {count[k]} documents x {self.tokens} tokens)."
+            for k, confidence in enumerate(self.confidence)
+        ]
 
 
 def verdict(confidence: Sequence[float], exits: Sequence[Measurement], allowed: float) -> str:

@@ -7,11 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from depthscope.engine.directions import SPECTRUM
+from depthscope.engine.jackknife import jackknife
 from depthscope.engine.needs import Facts
 from depthscope.results.measurement import Measurement
-
-T975 = {3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
-"""Student's t for a jackknife over that many groups."""
 
 
 def described(fit: Mapping[str, np.ndarray], places: tuple[int, ...], facts: Facts) -> list[Measurement]:
@@ -40,12 +38,10 @@ def _jackknifed(
     name: str, axes: Mapping[str, np.ndarray], values: np.ndarray, counts: tuple[int, int], note: str
 ) -> Measurement:
     """Value of all groups, with an interval from leaving each group out."""
-    value, without = values[0], values[1:]
-    groups = len(without)
-    spread = np.sqrt((groups - 1) / groups * ((without - without.mean(0)) ** 2).sum(0))
-    half = T975.get(groups, np.nan) * spread
+    value = values[0]
+    low, high = jackknife(value, list(values[1:]))
     n, items = (np.where(np.isfinite(value), c, 0) for c in counts)
-    return Measurement(name, axes, value, "1", value - half, value + half, n, items, note, _gone(value))
+    return Measurement(name, axes, value, "1", low, high, n, items, note, _gone(value))
 
 
 def _gone(value: np.ndarray) -> str:
