@@ -100,15 +100,16 @@ class RepresentationProfile:
     def observe(self, model: Model, batch: Batch, seen: View, given: Mapping[str, Result]) -> Tally:
         """One row a window: [window, state, ...] of each measure."""
         del given
-        found = spread(partial(self._shapes, chosen=self._chosen(batch, seen), seen=seen), seen.states)
-        tally = _tallied("", found, seen.units)
+        chosen = self._chosen(batch, seen)
+        measured = partial(self._shapes, chosen=chosen, seen=seen)
+        tally = _tallied("", spread(measured, seen.states), seen.units)
         if self.final_norm:
             normed = [final_normed(model, state) for state in seen.states]
-            found = spread(partial(self._shapes, chosen=self._chosen(batch, seen), seen=seen), normed)
-            tally |= _tallied(NORMED, found, seen.units)
+            tally |= _tallied(NORMED, spread(measured, normed), seen.units)
         if self.sublayers:
-            work = partial(self._point, chosen=self._chosen(batch, seen), seen=seen)
-            found = spread(work, list(sublayer_vectors(model.anatomy, seen)))
+            found = spread(
+                partial(self._point, chosen=chosen, seen=seen), list(sublayer_vectors(model.anatomy, seen))
+            )
             named = {name: [each[name] for each in found] for name in SPECTRA}
             tally |= {
                 SUBLAYER + name: _stacked(values, seen.units, (model.anatomy.n_layers, -1))
