@@ -11,7 +11,8 @@ from torch import nn
 
 from depthscope.errors import BadInput, Refused
 from depthscope.materials.edges import Bos
-from depthscope.materials.text import cut, read
+from depthscope.materials.reserved import read_free
+from depthscope.materials.text import cut
 from depthscope.materials.window import Windows
 from depthscope.runtime.model import Model
 
@@ -22,6 +23,7 @@ class Reading:
 
     Args:
         text, field: see `materials.text.read`. tokens, window, bos, max_length, chat: see `materials.text.cut`.
+        reserve: share of the documents that is left out, see `materials.reserved`.
     """
 
     text: str | Path | Sequence[str] | None = None
@@ -31,6 +33,7 @@ class Reading:
     bos: Bos = "auto"
     max_length: int | None = None
     chat: bool = False
+    reserve: float = 0.0
 
     def windows(self, model: Model) -> Windows:
         """Read and cut.
@@ -52,7 +55,7 @@ class Reading:
 
     def cut(self, tokenizer: Any, model_type: str) -> Windows:  # noqa: ANN401
         """Read and cut with a tokenizer, without a model."""
-        source, documents = read(self.text, self.field)
+        source, documents = read_free(self.text, self.field, self.reserve)
         return cut(
             documents, tokenizer, source=source, tokens=self.tokens, window=self.window, bos=self.bos,
             model_type=model_type, max_length=self.max_length, chat=self.chat,
