@@ -12,7 +12,7 @@ import torch
 from depthscope.engine.needs import Analysis, Needs
 from depthscope.engine.shard import Shard
 from depthscope.engine.tally import Tally
-from depthscope.engine.view import View, queries
+from depthscope.engine.view import View, queries_of
 from depthscope.materials.window import Windows
 from depthscope.runtime.lens import LOGIT, Lens
 from depthscope.runtime.model import Batch, Model
@@ -119,12 +119,15 @@ def look(model: Model, job: Job, shard: Shard) -> View:
     """The pass of one shard: a capture reads the union of sites; a sweep reads states and records calls, in float32."""
     batch = batch_of(job, shard)
     states = ("L0.resid_pre", "L*.resid_post")
+    windows, union = tuple(job.windows.items[w] for w in shard.windows), job.union
     if shard.sweep is not None:
         seen = run(model.precise, batch, read=states, record=True)
     else:
-        asked = queries(batch.length, job.union.every_query) if job.union.every_query else None
-        seen = run(model, batch, read=[*states, *sorted(job.union.sites - set(states))], queries=asked)
-    windows = tuple(job.windows.items[w] for w in shard.windows)
+        asked = None
+        if union.every_query or union.own_queries:
+            asked = queries_of(union, windows, batch.length)
+        sites = [*states, *sorted(union.sites - set(states))]
+        seen = run(model, batch, read=sites, queries=asked, values=union.values)
     return View(seen, job.union, shard, job.seed, windows, job.lenses, job.windows)
 
 

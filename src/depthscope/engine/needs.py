@@ -72,6 +72,8 @@ class Needs:
         decode: what is wanted of decoded states. positions: how many hash-sampled positions to decode, the same
             positions for every analysis; a larger number contains the smaller one.
         every_query: attention rows at every n-th query from position 1; 0 for none.
+        own_queries: attention rows at the positions that each window names in `about["queries"]`. values: what heads
+            read (`view.seen.heads[layer].value`) is kept beside the rows.
         sweeps: staircases of counterfactuals, each on its own windows.
         after: names of analyses whose results must exist first.
         material: what is read instead of the run's text, such as facts; analyses with equal materials share a pass.
@@ -81,6 +83,8 @@ class Needs:
     decode: Decode = field(default_factory=Decode)
     positions: int = 0
     every_query: int = 0
+    own_queries: bool = False
+    values: bool = False
     sweeps: frozenset[SweepNeed] = frozenset()
     after: tuple[str, ...] = ()
     material: Material | None = None
@@ -93,11 +97,19 @@ class Needs:
             )
         if self.material != other.material:
             raise BadInput(f"one pass reads one material, not {self.material} and {other.material}")
+        own = self.own_queries or other.own_queries
+        if own and steps:
+            raise BadInput(
+                f"analyses ask for attention rows at every {steps[0]}th query and at each window's own queries; "
+                "give them materials of their own"
+            )
         return Needs(
             self.sites | other.sites,
             self.decode | other.decode,
             max(self.positions, other.positions),
             max(steps, default=0),
+            own,
+            self.values or other.values,
             self.sweeps | other.sweeps,
             tuple(dict.fromkeys(self.after + other.after)),
             self.material,
@@ -106,7 +118,7 @@ class Needs:
     @property
     def captures(self) -> bool:
         """True where the clean pass over all windows is needed."""
-        return bool(self.sites or self.decode or self.every_query)
+        return bool(self.sites or self.decode or self.every_query or self.own_queries)
 
 
 @dataclass(frozen=True)

@@ -144,9 +144,8 @@ def planned(
 def rows_that_fit(anatomy: Anatomy, needs: Needs, length: int, itemsize: int, budget: int) -> int:
     """Windows a batch so that everything read stays within the budget, at most ROWS; depends on sizes only."""
     sites = sum(len(_safe_expand(anatomy, pattern)) for pattern in needs.sites | STATES)
-    width = sites * anatomy.d_model + (
-        anatomy.n_layers * anatomy.n_kv_heads * anatomy.d_head if needs.every_query else 0
-    )
+    held = (1 + needs.values) if needs.every_query or needs.own_queries else 0
+    width = sites * anatomy.d_model + held * anatomy.n_layers * anatomy.n_kv_heads * anatomy.d_head
     return int(max(1, min(ROWS, budget // max(1, width * length * itemsize))))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,6 +19,7 @@ from depthscope.engine.splits import splits_of
 from depthscope.errors import BadInput
 from depthscope.materials.window import Window, Windows
 from depthscope.measures.residual import sink_mask
+from depthscope.runtime.attention import Queries
 from depthscope.runtime.head import Decode, Trace
 from depthscope.runtime.lens import LOGIT, Lens
 from depthscope.runtime.run import Seen
@@ -114,9 +115,9 @@ class View(Mapping[Site, Tensor]):
         return self.seen.batch.mask & ~self.sinks
 
     @cached_property
-    def queries(self) -> Int[Tensor, " query"]:
-        """Positions whose attention rows were kept."""
-        return queries(self.seen.batch.length, self.needs.every_query)
+    def queries(self) -> Queries:
+        """Positions whose attention rows were kept, [query], or each window's own, [row query] with -1 for none."""
+        return queries_of(self.needs, self.windows, self.seen.batch.length)
 
     def pattern(self, layer: int) -> Float[Tensor, "row head query key"]:
         """Attention rows of one layer at `queries`; consume them layer by layer."""
@@ -188,6 +189,25 @@ def measured_positions(view: View, need: SweepNeed) -> Bool[Tensor, "row token"]
     later = view.seen.batch.mask.clone()
     later[:, 0] = False
     return later
+
+
+def queries_of(needs: Needs, windows: Sequence[Window], length: int) -> Queries:
+    """The positions whose attention rows a pass over some windows keeps.
+
+    Raises:
+        BadInput: where a window should name its own queries and does not, or names one outside its text.
+    """
+    if not needs.own_queries:
+        return queries(length, needs.every_query)
+    named = [list(window.about.get("queries", ())) for window in windows]
+    longest = max((len(each) for each in named), default=0)
+    beyond = [q for each in named for q in each if not 0 <= q < length]
+    if not longest or beyond:
+        raise BadInput(
+            "attention rows are wanted at each window's own queries, about['queries']; "
+            + (f"found {beyond[0]} in a window of {length} tokens" if beyond else "no window names any")
+        )
+    return torch.tensor([each + [-1] * (longest - len(each)) for each in named])
 
 
 def queries(length: int, every: int) -> Int[Tensor, " query"]:

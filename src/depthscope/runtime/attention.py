@@ -2,7 +2,8 @@
 
 transformers sends every softmax attention through one interface, chosen by name. For the length of one block of code
 the name is replaced by ours, which hands the call to the same kernel as before and keeps q (after position encoding,
-only at the asked queries) and k. Rows are then recomputed from them: no full map is ever held.
+only at the asked queries), k and, where asked for, v. Rows are then recomputed from them: no full map is ever held.
+The same place is where attention can be changed head by head (`intercepting`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -23,8 +24,55 @@ from depthscope.errors import Refused
 from depthscope.runtime.model import Model
 
 _NAME = "depthscope_{}"
+Queries = Int[Tensor, " query"] | Int[Tensor, "row query"]
+"""Positions whose rows are wanted: the same in every row, or each row's own, -1 where a row has fewer."""
 Keep = Callable[["Heads", Tensor | None], None]
 """Receives what a layer's attention was called with, and the full weights where the kernel returned them (eager)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of an attention kernel.
+
+    Args:
+        module: the attention module. query [row head query d_head], key and value [row kv_head key d_head]: after
+            position encoding and q/k norms.
+        mask: None, boolean or additive, [row head query key], its first two axes perhaps of size 1.
+        how: the other arguments: scaling, sliding_window, softcap, s_aux ...
+    """
+
+    module: nn.Module
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None
+    how: dict[str, Any]
+
+    def visible(self) -> Bool[Tensor, "#row #head query key"]:
+        """Which keys each query may see."""
+        if self.mask is not None:
+            # an additive mask holds 0 or the least number of its type
+            seen = (
+                self.mask
+                if self.mask.dtype == torch.bool
+                else self.mask > torch.finfo(self.mask.dtype).min / 2
+            )
+            return seen[..., : self.key.shape[2]]
+        n, keys = self.query.shape[2], self.key.shape[2]
+        seen = torch.ones(n, keys, dtype=torch.bool, device=self.query.device)
+        return (seen.tril(keys - n) if causal(self.module, self.how) else seen)[None, None]
+
+
+Kernel = Callable[[Call], tuple[Tensor, Tensor | None]]
+"""What a kernel gives: the heads' outputs [row query head d_head], and its weights where it returns them."""
+Attend = Callable[[Kernel, Call], tuple[Tensor, Tensor | None]]
+"""What takes a kernel's place; it may call the kernel, on the call as it stands or on another."""
+
+
+def causal(module: nn.Module, how: dict[str, Any]) -> bool:
+    """Whether a call without a mask hides the keys ahead."""
+    said = how.get("is_causal")
+    return bool(getattr(module, "is_causal", True)) if said is None else bool(said)
 
 
 @dataclass(frozen=True)
@@ -32,13 +80,14 @@ class Heads:
     """What one layer's attention was called with.
 
     Args:
+        queries: the asked positions, [query], or each row's own [row query] with -1 where a row has fewer.
         query: at the asked queries, [row head query d_head], after position encoding and q/k norms.
         key: all keys, [row kv_head key d_head]. value: the same for values, or None where not kept.
         mask: what the kernel received (None, boolean or additive), cut to the asked queries.
         causal, window, scaling, cap, sinks: how scores become rows; `sinks` are learned logits without a key [head].
     """
 
-    queries: Int[Tensor, " query"]
+    queries: Queries
     query: Tensor
     key: Tensor
     value: Tensor | None
@@ -51,7 +100,8 @@ class Heads:
     def rows(self) -> Float[Tensor, "row head query key"]:
         """Attention probabilities of the asked queries in float32: softmax(cap(scaling * q kᵀ) + mask).
 
-        With learned sinks a row sums to less than 1 by the sink's share. A query that sees nothing gives zeros.
+        With learned sinks a row sums to less than 1 by the sink's share. A query that sees nothing gives zeros; a place
+        without a query (-1) gives NaN.
         """
         kind = torch.promote_types(self.query.dtype, torch.float32)
         query = self.query.to(kind)
@@ -61,9 +111,14 @@ class Heads:
             scores = self.cap * torch.tanh(scores / self.cap)
         scores = self._masked(scores)
         if self.sinks is None:
-            return torch.softmax(scores, dim=-1).nan_to_num_(0.0)
+            return self._at_queries(torch.softmax(scores, dim=-1).nan_to_num_(0.0))
         column = self.sinks.to(scores).reshape(1, -1, 1, 1).expand(*scores.shape[:-1], 1)
-        return torch.softmax(torch.cat([scores, column], dim=-1), dim=-1)[..., :-1]
+        return self._at_queries(torch.softmax(torch.cat([scores, column], dim=-1), dim=-1)[..., :-1])
+
+    def _at_queries(self, rows: Tensor) -> Tensor:
+        if self.queries.dim() == 1:
+            return rows
+        return rows.masked_fill((self.queries < 0)[:, None, :, None], float("nan"))
 
     def _masked(self, scores: Tensor) -> Tensor:
         if self.mask is not None and self.mask.dtype == torch.bool:
@@ -73,26 +128,52 @@ class Heads:
         if not self.causal:
             return scores
         keys = torch.arange(scores.shape[-1], device=scores.device)
-        return scores.masked_fill(keys[None, :] > self.queries[:, None], float("-inf"))
+        ahead = keys > self.queries[..., None]
+        return scores.masked_fill(ahead if ahead.dim() == 2 else ahead[:, None], float("-inf"))
 
 
 @contextmanager
-def listening(model: Model, queries: Int[Tensor, " query"], keep: Keep) -> Generator[None]:
+def listening(model: Model, queries: Queries, keep: Keep, values: bool = False) -> Generator[None]:
     """Hand every softmax attention call of the block of code to `keep`, in the order of the calls.
+
+    Args:
+        queries: the positions whose rows can be recomputed. values: whether values are kept too.
+
+    Raises:
+        Refused: for a kernel that does not go through transformers' attention interface.
+    """
+
+    def attend(kernel: Kernel, call: Call) -> tuple[Tensor, Tensor | None]:
+        out, weights = kernel(call)
+        keep(_heads(call, queries, values), weights)
+        return out, weights
+
+    with intercepting(model, attend):
+        yield
+
+
+@contextmanager
+def intercepting(model: Model, attend: Attend) -> Generator[None]:
+    """Put a function in the place of every softmax attention kernel for a block of code; blocks may be nested.
 
     Raises:
         Refused: for a kernel that does not go through transformers' attention interface.
     """
     before = str(model.config._attn_implementation)
-    name = _NAME.format(before)
-    if before not in ("eager", "sdpa"):
+    if before.rpartition("_")[2] not in ("eager", "sdpa"):
         raise Refused(
             f"attention rows need attn_implementation 'sdpa' or 'eager', this model runs {before!r}"
         )
-    ALL_ATTENTION_FUNCTIONS.register(name, _spy(before, queries, keep))
+    name = _NAME.format(before)
+    former = ALL_ATTENTION_FUNCTIONS.get(name)
+    ALL_ATTENTION_FUNCTIONS.register(name, _taken(before, attend))
     ALL_MASK_ATTENTION_FUNCTIONS.register(name, ALL_MASK_ATTENTION_FUNCTIONS[before])
-    with implementation(model, name):
-        yield
+    try:
+        with implementation(model, name):
+            yield
+    finally:
+        if former is not None:
+            ALL_ATTENTION_FUNCTIONS.register(name, former)
 
 
 @contextmanager
@@ -114,46 +195,52 @@ def _configs(net: nn.Module) -> list[Any]:
     return [c for c in found.values() if hasattr(c, "_attn_implementation_internal")]
 
 
-def _spy(before: str, queries: Tensor, keep: Keep) -> Callable[..., Any]:
-    def attend(
+def _taken(before: str, attend: Attend) -> Callable[..., Any]:
+    """A function as transformers calls it."""
+    # looked up once: a nested block registers under another name
+    registered = ALL_ATTENTION_FUNCTIONS.get(before)
+
+    def kernel(call: Call) -> tuple[Tensor, Tensor | None]:
+        own = sys.modules[type(call.module).__module__]
+        function: Any = own.eager_attention_forward if before == "eager" else registered
+        return function(call.module, call.query, call.key, call.value, call.mask, **call.how)
+
+    def taken(
         module: nn.Module,
         query: Tensor,
         key: Tensor,
         value: Tensor,
         attention_mask: Tensor | None,
         **how: Any,
-    ) -> Any:  # noqa: ANN401
-        out, weights = _kernel(before, module)(module, query, key, value, attention_mask, **how)
-        keep(_heads(module, query, key, attention_mask, queries, how), weights)
-        return out, weights
+    ) -> tuple[Tensor, Tensor | None]:
+        return attend(kernel, Call(module, query, key, value, attention_mask, how))
 
-    return attend
+    return taken
 
 
-def _kernel(name: str, module: nn.Module) -> Callable[..., Any]:
-    if name == "eager":
-        return sys.modules[type(module).__module__].eager_attention_forward
-    return ALL_ATTENTION_FUNCTIONS[name]
-
-
-def _heads(
-    module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, queries: Tensor, how: dict[str, Any]
-) -> Heads:
-    queries = queries[queries < query.shape[2]]
-    causal = how.get("is_causal")
-    causal = bool(getattr(module, "is_causal", True)) if causal is None else bool(causal)
-    scaling, sinks = how.get("scaling"), how.get("s_aux")
+def _heads(call: Call, queries: Tensor, values: bool) -> Heads:
+    if queries.dim() == 1:
+        queries = queries[queries < call.query.shape[2]]
+    scaling, sinks = call.how.get("scaling"), call.how.get("s_aux")
     if sinks is not None and not torch.is_grad_enabled():
         # a parameter: unlike what the pass computes it would keep a graph alive
         sinks = sinks.detach()
     return Heads(
         queries=queries,
-        query=query[:, :, queries],
-        key=key,
-        value=None,
-        mask=None if mask is None else mask[:, :, queries, : key.shape[2]],
-        causal=causal,
-        scaling=float(query.shape[-1] ** -0.5 if scaling is None else scaling),
-        cap=how.get("softcap"),
+        query=_picked(call.query, queries),
+        key=call.key,
+        value=call.value if values else None,
+        mask=None if call.mask is None else _picked(call.mask, queries)[..., : call.key.shape[2]],
+        causal=causal(call.module, call.how),
+        scaling=float(call.query.shape[-1] ** -0.5 if scaling is None else scaling),
+        cap=call.how.get("softcap"),
         sinks=sinks,
     )
+
+
+def _picked(value: Tensor, queries: Tensor) -> Tensor:
+    """[row head token ...] at the asked positions."""
+    if queries.dim() == 1:
+        return value[:, :, queries]
+    index = queries.clamp_min(0)[:, None, :, None].expand(-1, value.shape[1], -1, value.shape[-1])
+    return value.expand(len(queries), *value.shape[1:]).gather(2, index)

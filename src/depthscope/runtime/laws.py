@@ -18,6 +18,7 @@ from depthscope.anatomy.site import Site
 from depthscope.errors import Refused
 from depthscope.runtime import edits
 from depthscope.runtime.attention import Heads, implementation, listening
+from depthscope.runtime.head_writes import head_sum
 from depthscope.runtime.hooks import Tap, hooked
 from depthscope.runtime.model import Batch, Model
 from depthscope.runtime.replay import call_block, replay
@@ -296,26 +297,6 @@ def heads_sum(model: Model, batch: Batch) -> Errors:
             for x in layers
         ]
     )
-
-
-def head_writes(
-    layer: Layer, heads: Float[Tensor, "row token head d_head"]
-) -> Float[Tensor, "row token head d_model"]:
-    """What each head adds before the write norm, without the projection's bias: W_O[:, h] z_h."""
-    assert layer.attn is not None
-    assert layer.attn.proj is not None
-    weight: Tensor = layer.attn.proj.weight  # pyright: ignore[reportAssignmentType]
-    if not hasattr(layer.attn.proj, "in_features"):
-        weight = weight.T
-    parts = weight.view(weight.shape[0], heads.shape[2], -1)
-    return torch.einsum("rthd,ehd->rthe", heads, parts)
-
-
-def head_sum(layer: Layer, heads: Tensor) -> Tensor:
-    """Sum of the head writes plus the projection's bias, where it has one."""
-    total = head_writes(layer, heads).sum(2)
-    bias = getattr(layer.attn.proj, "bias", None) if layer.attn else None
-    return (total if bias is None else total + bias).detach()
 
 
 LAWS: tuple[tuple[int, str, Law], ...] = (

@@ -82,6 +82,7 @@ def run(
     edit: Iterable[Edit] = (),
     record: bool = False,
     queries: Tensor | None = None,
+    values: bool = False,
     gradient: bool = False,
 ) -> Seen:
     """Run the model once and return what was seen at the asked sites.
@@ -91,7 +92,9 @@ def run(
         read: sites or patterns ("L*.attn_out"); reads see edited values.
         edit: edits, applied in order.
         record: keep each block's call arguments, so that the pass can be replayed from any layer.
-        queries: positions whose attention rows can be asked for afterwards with `.pattern(layer)`.
+        queries: positions whose attention rows can be asked for afterwards with `.pattern(layer)`, [query], or each
+            row's own [row query] with -1 where a row has fewer.
+        values: keep the values too, in `.heads[layer].value`.
         gradient: keep the graph; the default detaches everything.
 
     Raises:
@@ -107,7 +110,13 @@ def run(
     with ExitStack() as stack:
         stack.enter_context(torch.set_grad_enabled(gradient))
         stack.enter_context(
-            hooked([*_tracking(model, heads, queries, stack), *places, *_stop(model, sites, record, queries)])
+            hooked(
+                [
+                    *_tracking(model, heads, queries, values, stack),
+                    *places,
+                    *_stop(model, sites, record, queries),
+                ]
+            )
         )
         with contextlib.suppress(Enough):
             base_model(model.net)(**batch.inputs, **quiet(model))
@@ -161,12 +170,16 @@ def _recording(model: Model, calls: dict[int, Call], record: bool) -> list[Tape]
     ]
 
 
-def _tracking(model: Model, heads: dict[int, Heads], queries: Tensor | None, stack: ExitStack) -> list[Tap]:
+def _tracking(
+    model: Model, heads: dict[int, Heads], queries: Tensor | None, values: bool, stack: ExitStack
+) -> list[Tap]:
     if queries is None:
         return []
     current = [-1]
     stack.enter_context(
-        listening(model, queries.to(model.device), lambda found, _: heads.__setitem__(current[0], found))
+        listening(
+            model, queries.to(model.device), lambda found, _: heads.__setitem__(current[0], found), values
+        )
     )
     return [
         Tap(layer.block, "in", lambda _, k=layer.index: current.__setitem__(0, k))
