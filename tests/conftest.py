@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,11 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Two workers share two cores; more threads each would only fight. Read when torch is first imported.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MKL_NUM_THREADS"] = "1"
+
+# Several folders of tests stand on the models of tests/planted_heads.py.
+FOLDER = str(Path(__file__).parent)
+if FOLDER not in sys.path:
+    sys.path.append(FOLDER)
 
 # What is kept through a power cut is not tested here, and hundreds of small files would wait for the disk one by one.
 # Tests of a failing disk put their own function in its place.
