@@ -94,7 +94,7 @@ class AdaptiveCompute:
             [first_onset(jsd < self.threshold * unit) for unit in UNITS.values()], -1
         ).numpy()
         by_state = (settled[..., None] == np.arange(jsd.shape[1])).astype(np.float64)
-        cosines = _cosines(seen.states[:, decoded.rows, decoded.positions])
+        cosines = _cosines(seen.states_at(decoded.rows, decoded.positions))
         cosines[seen.sinks[decoded.rows, decoded.positions]] = torch.nan
         blocks = np.asarray(model.provenance.get("steps", range(model.anatomy.n_layers)), np.float64)
         return Tally({

@@ -141,9 +141,10 @@ def _largest(seen: View) -> Extremes:
 
 
 def _energy(seen: View) -> Moments:
-    flat = seen.states[:, seen.plain].double()
-    count = np.asarray(flat.shape[1], np.int64)
-    return Moments(count, flat.sum(1).cpu().numpy(), flat.square().sum(1).cpu().numpy())
+    count = np.asarray(int(seen.plain.sum()), np.int64)
+    kept = (state[seen.plain].double() for state in seen.each_state)
+    sums = torch.stack([torch.stack([flat.sum(0), flat.square().sum(0)]) for flat in kept], 1).cpu().numpy()
+    return Moments(count, sums[0], sums[1])
 
 
 def _writers(peak: np.ndarray) -> np.ndarray:

@@ -108,7 +108,7 @@ def _scores(seen: View) -> dict[str, np.ndarray]:
     assert trace.entropy is not None
     assert trace.cross_entropy is not None
     p = torch.exp(trace.top_logits[..., :2] - trace.logsumexp[..., None])
-    states = seen.states[:, decoded.rows, decoded.positions]
+    states = seen.states_at(decoded.rows, decoded.positions)
     turned = torch.nn.functional.cosine_similarity(states[1:], states[:-1], dim=-1)
     known = torch.where(decoded.has_target, 0.0, torch.nan).to(p)
     right = (trace.top_ids[..., 0] == decoded.targets).to(p)

@@ -130,7 +130,7 @@ def _inside(model: Model, batch: Batch, seen: View) -> np.ndarray:
     loss = torch.full((batch.rows,), torch.nan, dtype=torch.float64)
     if model.anatomy.family.causal and model.anatomy.has_unembedding():
         for row in range(batch.rows):
-            logits = model.head.logits(seen.states[-1, row, :-1]).double()
+            logits = model.head.logits(seen.each_state[-1][row, :-1]).double()
             following = batch.ids[row, 1:].to(logits.device)
             loss[row] = torch.nn.functional.cross_entropy(logits, following).cpu()
     counts = torch.stack([massive.sum(-1), first, massive[:, 0]], 1).double().cpu()

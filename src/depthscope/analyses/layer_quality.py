@@ -115,7 +115,7 @@ class LayerQuality:
             np.stack(
                 [vectors.cpu().numpy() for _, vectors in each_view(model, state, batch.mask, self.views)]
             )
-            for state in seen.states
+            for state in seen.each_state
         ]
         keys = np.asarray([w.index for w in seen.windows], np.uint64)
         return Tally({

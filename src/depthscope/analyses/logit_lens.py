@@ -227,7 +227,7 @@ def _copied(model: Model, batch: Batch, seen: View) -> Tensor:
     """Probability of the token that stands at each decoded position, [state, item]."""
     decoded = seen.decoded
     current = batch.ids[decoded.rows, decoded.positions]
-    states = seen.lens(seen.states[:, decoded.rows, decoded.positions])
+    states = seen.lens(seen.states_at(decoded.rows, decoded.positions))
     return torch.exp(model.head.logit_of(states, current) - decoded.trace.logsumexp)
 
 

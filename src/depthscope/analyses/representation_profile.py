@@ -102,9 +102,9 @@ class RepresentationProfile:
         del given
         chosen = self._chosen(batch, seen)
         measured = partial(self._shapes, chosen=chosen, seen=seen)
-        tally = _tallied("", spread(measured, seen.states), seen.units)
+        tally = _tallied("", spread(measured, seen.each_state), seen.units)
         if self.final_norm:
-            normed = [final_normed(model, state) for state in seen.states]
+            normed = [final_normed(model, state) for state in seen.each_state]
             tally |= _tallied(NORMED, spread(measured, normed), seen.units)
         if self.sublayers:
             found = spread(

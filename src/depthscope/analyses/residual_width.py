@@ -112,7 +112,7 @@ class ResidualWidth:
         loss, kl = (np.full((len(index), len(places), len(kept)), np.nan) for _ in range(2))
         for place, state in enumerate(places):
             ends = _ends(seen, state, _narrowed(seen, state, fitted, place, kept), index)
-            final = seen.states[-1][index[:, 0], index[:, 1]]
+            final = seen.each_state[-1][index[:, 0], index[:, 1]]
             found = seen.seen.model.head.decode(
                 torch.cat([final[None], ends]), final, Decode(kl=True, target=True), targets
             )
@@ -196,7 +196,7 @@ class ResidualWidth:
 def _narrowed(seen: View, state: int, fitted: Directions, place: int, kept: tuple[int, ...]) -> list[Tensor]:
     """The state with only its first k directions at edited positions, one [row token d] a k."""
     assert seen.sweep is not None
-    stream = seen.states[state]
+    stream = seen.each_state[state]
     rms = stream.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-12)
     middle, axes = fitted.mean[place].to(stream), fitted.vectors[place].to(stream)
     scores = (stream / rms - middle) @ axes
@@ -206,14 +206,14 @@ def _narrowed(seen: View, state: int, fitted: Directions, place: int, kept: tupl
 
 def _ends(seen: View, state: int, streams: list[Tensor], index: Tensor) -> Tensor:
     """Final states at measured positions after each stream has taken the state's place, [k item d]."""
-    rows, length = seen.states.shape[1:3]
+    rows, length = seen.each_state[0].shape[:2]
     step = max(1, TOGETHER // (rows * length))
     found = []
     for start in range(0, len(streams), step):
         some = streams[start : start + step]
         last = torch.cat(some)
-        if state < len(seen.states) - 1:
-            last = replay(seen.seen, state, last)[Site(len(seen.states) - 2, "resid_post")]
+        if state < len(seen.each_state) - 1:
+            last = replay(seen.seen, state, last)[Site(len(seen.each_state) - 2, "resid_post")]
         found += [each[index[:, 0], index[:, 1]] for each in last.split(rows)]
     return torch.stack(found)
 

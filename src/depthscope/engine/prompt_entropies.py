@@ -38,7 +38,7 @@ def entropies(
 ) -> Entropies:
     """Prompt entropies of every state over the positions of each mask, for the rows that want that choice."""
     vanished = VANISHED_OF.get(seen.seen["L0.resid_pre"].dtype, VANISHED)
-    kept = torch.from_numpy(wanted).to(seen.states.device)
+    kept = torch.from_numpy(wanted).to(seen.each_state[0].device)
 
     def of_state(vectors: Tensor) -> Tensor:
         gram = token_gram(vectors)
@@ -49,7 +49,7 @@ def entropies(
                 found[:, rows, k] = _entropy(gram[rows], mask[rows], vectors.shape[-1], vanished)
         return found
 
-    raw, bound, live = torch.stack(spread(of_state, seen.states), -1).cpu().numpy()
+    raw, bound, live = torch.stack(spread(of_state, seen.each_state), -1).cpu().numpy()
     return Entropies(raw, bound, np.where(np.isnan(live), np.nan, live < 2))
 
 

@@ -54,9 +54,9 @@ def _has(layer: Layer, part: str) -> bool:
 
 def _vectors(anatomy: Anatomy, layer: Layer, part: Part, seen: View) -> Tensor:
     if part == "resid_post":
-        return seen.states[layer.index + 1]
+        return seen.each_state[layer.index + 1]
     if part == "resid_mid" and not anatomy.family.post_norm:
-        stream = seen.states[layer.index]
+        stream = seen.each_state[layer.index]
         for write, _ in layer.mixers():
             stream = stream + seen[Site(layer.index, cast("Part", write))].to(stream)
         return stream

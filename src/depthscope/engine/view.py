@@ -94,14 +94,25 @@ class View(Mapping[Site, Tensor]):
 
     @cached_property
     def states(self) -> Float[Tensor, "state row token d_model"]:
-        """All states, upcast to float32 or more."""
-        states = self.seen.states()
-        return states.to(torch.promote_types(states.dtype, torch.float32))
+        """All states, upcast to float32 or more: a copy of them all, where one by one (`each_state`) will not do."""
+        return torch.stack(self.each_state)
+
+    @cached_property
+    def each_state(self) -> tuple[Float[Tensor, "row token d_model"], ...]:
+        """The states one by one, upcast to float32 or more; float32 ones are no copies."""
+        found = [self.seen[site] for site in self.seen.model.anatomy.states()]
+        return tuple(state.to(torch.promote_types(state.dtype, torch.float32)) for state in found)
+
+    def states_at(
+        self, rows: Int[Tensor, " item"], positions: Int[Tensor, " item"]
+    ) -> Float[Tensor, "state item d_model"]:
+        """All states at some positions."""
+        return torch.stack([state[rows, positions] for state in self.each_state])
 
     @cached_property
     def norms(self) -> Float[Tensor, "state row token"]:
         """Norm of every state at every position; padded positions are NaN."""
-        norms = torch.linalg.vector_norm(self.states, dim=-1)
+        norms = torch.stack([torch.linalg.vector_norm(state, dim=-1) for state in self.each_state])
         return torch.where(self.seen.batch.mask, norms, torch.nan)
 
     @cached_property
@@ -146,7 +157,7 @@ class View(Mapping[Site, Tensor]):
             lens: another one than the run's. The reference is the true final state whatever the lens.
         """
         rows, positions = pairs[:, 0], pairs[:, 1]
-        states = self.states[:, rows, positions]
+        states = self.states_at(rows, positions)
         final = states[-1]
         targets, has_target = next_ids(self.seen, pairs)
         if not self.seen.model.anatomy.family.causal:

@@ -22,9 +22,9 @@ def written(anatomy: Anatomy, seen: View) -> Against:
     NaN where a layer has no such writer. The MLP of a sequential block is held against the stream after the mixer. One
     layer is looked at at a time, in memory that is used again: it stays in the processor's cache.
     """
-    states = seen.states
-    shape = (3, anatomy.n_layers, len(WRITERS), *states.shape[1:3])
-    found = states.new_full(shape, torch.nan)
+    states = seen.each_state
+    shape = (3, anatomy.n_layers, len(WRITERS), *states[0].shape[:2])
+    found = states[0].new_full(shape, torch.nan)
     change, middle = torch.empty_like(states[0]), torch.empty_like(states[0])
     for layer in anatomy.layers:
         k = layer.index
@@ -41,7 +41,7 @@ def _sublayers(
     anatomy: Anatomy, layer: Layer, seen: View, middle: Tensor
 ) -> dict[int, tuple[Tensor, Tensor]]:
     """Place among WRITERS -> write and the stream it is added to."""
-    k, stream = layer.index, seen.states[layer.index]
+    k, stream = layer.index, seen.each_state[layer.index]
     found: dict[int, tuple[Tensor, Tensor]] = {}
     mixed = [seen[Site(k, part)].to(stream) for part, _ in layer.mixers()]  # pyright: ignore[reportArgumentType]
     if mixed:
