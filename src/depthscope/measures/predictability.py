@@ -1,7 +1,8 @@
 """How well vectors are predicted: R2 in four definitions, from sums that add up.
 
-R2 = 1 - squared errors / squares about a centre. Which centre decides what is rewarded: on states with one large constant
-dimension the mean alone has R2 near 1 by one definition and 0 by another, so the definition belongs to the number.
+R2 = 1 - squared errors / squares about a centre. Which centre decides what is rewarded: on states with one large
+constant dimension the mean alone has R2 near 1 by one definition and 0 by another, so the definition belongs to the
+number.
 """
 
 from typing import NamedTuple
@@ -21,10 +22,10 @@ mean of each dimension at each position."""
 class Sums(NamedTuple):
     """Sums over items in groups (positions, or units), in float64; they add up over batches.
 
-    count [*draw group]; total, squares, errors [*draw group d]: sums of h, of h^2 and of (h - guess)^2.
+    items [*draw group]; total, squares, errors [*draw group d]: sums of h, of h^2 and of (h - guess)^2.
     """
 
-    count: Tensor
+    items: Tensor
     total: Tensor
     squares: Tensor
     errors: Tensor
@@ -43,13 +44,13 @@ def sums_of(
 
 
 def r_squared(
-    count: Float[Tensor, "*draw group"],
+    items: Float[Tensor, "*draw group"],
     total: Float[Tensor, "*draw group d"],
     squares: Float[Tensor, "*draw group d"],
     errors: Float[Tensor, "*draw group d"],
     definition: str = "dim",
 ) -> Float[Tensor, "*draw"]:
-    """R2 over all groups: at most 1, 0 for the centre itself, below 0 where the guess is worse. NaN where nothing varies.
+    """R2 over all groups: at most 1, 0 for the centre, below 0 where the guess is worse. NaN where nothing varies.
 
     - "dim": 1 - sum errors / sum_d sum (h_d - mean_d)^2; the mean of all items scores 0.
     - "element": squares about one number, the mean of all entries; rewards knowing which dimensions are large.
@@ -62,9 +63,9 @@ def r_squared(
     if definition not in DEFINITIONS:
         raise UnknownName("definition of R2", definition, DEFINITIONS)
     if definition == "position":
-        about = _about(count, total, squares)
+        about = _about(items, total, squares)
         return 1 - _over(errors.sum((-1, -2)), about.sum((-1, -2)))
-    n, first, second, wrong = count.sum(-1), total.sum(-2), squares.sum(-2), errors.sum(-2)
+    n, first, second, wrong = items.sum(-1), total.sum(-2), squares.sum(-2), errors.sum(-2)
     if definition == "element":
         entries = n * total.shape[-1]
         about = second.sum(-1) - _over(first.sum(-1).square(), entries)
@@ -76,20 +77,20 @@ def r_squared(
 
 
 def mean_squared_error(
-    count: Float[Tensor, "*draw group"], errors: Float[Tensor, "*draw group d"]
+    items: Float[Tensor, "*draw group"], errors: Float[Tensor, "*draw group d"]
 ) -> Float[Tensor, "*draw"]:
     """Squared error a dimension, in squared units of the states; NaN without items."""
-    return _over(errors.sum((-1, -2)), count.sum(-1) * errors.shape[-1])
+    return _over(errors.sum((-1, -2)), items.sum(-1) * errors.shape[-1])
 
 
 def narrow(
-    count: Float[Tensor, "group"],
+    items: Float[Tensor, " group"],
     total: Float[Tensor, "group d"],
     squares: Float[Tensor, "group d"],
     wide: int = 3,
 ) -> Bool[Tensor, " d"]:
     """True at all but the `wide` dimensions of the highest variance."""
-    variance = _about(count.sum(-1), total.sum(-2), squares.sum(-2))
+    variance = _about(items.sum(-1), total.sum(-2), squares.sum(-2))
     kept = torch.ones(len(variance), dtype=torch.bool, device=variance.device)
     kept[variance.argsort(descending=True, stable=True)[:wide]] = False
     return kept

@@ -72,13 +72,13 @@ class Predictor(nn.Module):
         Raises:
             BadInput: for a stream of another width.
         """
-        return self._expected(self._input(stream), None)[0]
+        return self._expected(self.inputs(stream), None)[0]
 
     def step(
         self, new: Float[Tensor, "row one d_model"], cache: Memory | None = None
     ) -> tuple[Float[Tensor, "row one d_model"], Memory]:
         """The prediction after new tokens (one or several), and what the next call needs; None starts a text."""
-        prediction, _, memory = self._expected(self._input(new), cache)
+        prediction, _, memory = self._expected(self.inputs(new), cache)
         return prediction, memory
 
     def distribution(
@@ -91,7 +91,7 @@ class Predictor(nn.Module):
         """
         if self.spread is None:
             raise BadInput("this predictor has no variance; train one with variance=True (--variance)")
-        x = self._input(stream)
+        x = self.inputs(stream)
         prediction, read, _ = self._expected(x, None)
         log_variance = self.spread(torch.cat((x, read), -1).detach()).float().clamp(-SPREAD, SPREAD)
         return prediction, log_variance + 2 * self.scale.log()
@@ -105,7 +105,7 @@ class Predictor(nn.Module):
             self.scale.copy_(scale)
             self.unit.fill_(unit)
 
-    def _input(self, stream: Tensor) -> Tensor:
+    def inputs(self, stream: Tensor) -> Tensor:
         """The stream as the blocks read it, in the predictor's precision."""
         if stream.shape[-1] != self.width:
             raise BadInput(

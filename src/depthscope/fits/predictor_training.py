@@ -1,0 +1,174 @@
+"""The training of predictors of several states from one teacher pass a step; it goes on where it was, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from depthscope.errors import NonFinite
+from depthscope.fits.checkpoint import Checkpoint
+from depthscope.fits.predictor_course import Course
+from depthscope.fits.predictor_scores import Scores
+from depthscope.fits.predictor_sums import Scale
+from depthscope.fits.teacher import Streams, drawn, taught
+from depthscope.materials.window import Window
+from depthscope.measures.predictability import DEFINITIONS
+from depthscope.runtime.model import Model
+from depthscope.runtime.predictor import Predictor, gaussian_nats
+
+GUARD = 5
+"""Steps of a state whose loss or gradient is not finite, over the whole training, before it gives up."""
+Point = dict[str, Any]
+
+
+@dataclass
+class Training:
+    """One training; each state has weights, moments and clipping of its own.
+
+    Memory beyond the model: weights, gradients and two moments of each predictor, the streams of one batch, and those
+    of `judge`, which are read once.
+
+    Args:
+        windows: to train on, of one length. judge: for the learning curves. nets: a predictor a state, trained in
+            place. saved: called at every checkpoint with the step.
+    """
+
+    model: Model
+    windows: Sequence[Window]
+    judge: Sequence[Window]
+    course: Course
+    nets: Mapping[int, Predictor]
+    scale: Mapping[int, Scale]
+    checkpoint: Checkpoint
+    seed: int
+    told: Callable[[int, int], None]
+    saved: Callable[[int], None]
+    step: int = 0
+    skipped: int = 0
+    curve: list[Point] = field(default_factory=list)
+
+    def run(self) -> list[Point]:
+        """Train to the last step; the points of the learning curves.
+
+        Raises:
+            NonFinite: when losses of GUARD steps were not finite.
+        """
+        self.descent = {s: self.course.descent(net) for s, net in self.nets.items()}
+        self.sums = {s: torch.zeros(2, dtype=torch.float64, device=self.model.device) for s in self.nets}
+        self._resume()
+        judged = [taught(self.model, self.judge, list(self.nets))]
+        if not self.curve:
+            self._point(judged)
+        while self.step < self.course.steps:
+            self._step()
+            self.step += 1
+            self.told(self.step, self.course.steps)
+            last = self.step == self.course.steps
+            if self.step % self.course.check == 0 or last:
+                self._point(judged)
+            if self.step % self.course.save == 0 or last:
+                self._save()
+        return self.curve
+
+    def _step(self) -> None:
+        first = self.step * self.course.rows
+        batch = list(drawn(self.windows, self.seed, first, first + self.course.rows))
+        found = taught(self.model, batch, list(self.nets))
+        for s, net in self.nets.items():
+            loss, error = self._loss(s, net, found)
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(net.parameters(), self.course.clip)
+            if bool(torch.isfinite(loss) & torch.isfinite(norm)):
+                for group in self.descent[s].param_groups:
+                    group["lr"] = group["share"] * self.course.rate(self.step)
+                self.descent[s].step()
+                self.sums[s] += torch.stack(
+                    (error.detach().double(), torch.ones_like(error, dtype=torch.float64))
+                )
+            else:
+                self._guard(s)
+            self.descent[s].zero_grad(set_to_none=True)
+
+    def _loss(self, state: int, net: Predictor, found: Streams) -> tuple[Tensor, Tensor]:
+        """What is minimised, in units of the state, and the mean squared error a dimension in raw units."""
+        stream, scale = found.of[state], self.scale[state]
+        h = stream[:, 1:]
+        kept = scale.kept(h, self.course)
+        with torch.autocast(stream.device.type, torch.bfloat16, enabled=self.course.half):
+            both = net.distribution(stream) if net.spread is not None else (net(stream), None)
+        expected, log_variance = (None if part is None else part[:, :-1].float() for part in both)
+        assert expected is not None
+        errors = (h - expected)[kept]
+        error = errors.square().mean() if len(errors) else expected.sum() * 0
+        loss = error / float(net.unit) ** 2
+        if log_variance is not None and len(errors):
+            # The mean is detached: the variance describes what the mean leaves, and does not change it.
+            loss = loss + gaussian_nats(errors.detach(), torch.zeros_like(errors), log_variance[kept]).mean()
+        return loss, error
+
+    def _guard(self, state: int) -> None:
+        self.skipped += 1
+        if self.skipped >= GUARD:
+            raise NonFinite(
+                f"{self.skipped} losses were not finite by step {self.step}, the last of layer {state - 1}; lower the "
+                "rate, use the robust preset, or load the model in float32 or bfloat16"
+            )
+
+    def _point(self, judged: Sequence[Streams]) -> None:
+        """One point of the learning curves: losses since the last one, and R2 on the windows to judge on."""
+        found: dict[str, Any] = {
+            "step": self.step,
+            "lr": self.course.rate(max(0, self.step - 1)),
+            "states": {},
+        }
+        for s, net in self.nets.items():
+            scores = Scores()
+            for each in judged:
+                h = each.of[s][:, 1:]
+                with torch.no_grad():
+                    guess = {"predictor": net(each.of[s])[:, :-1]}
+                units = torch.zeros(len(h), dtype=torch.long, device=h.device)
+                scores.add(h, guess, torch.zeros(h.shape[:2], dtype=torch.bool, device=h.device), units, 1)
+            total, steps = self.sums[s].tolist()
+            found["states"][str(s)] = {
+                "train": total / steps if steps else None, "eval": scores.mse("predictor"),
+                **{
+                    targets: {name: scores.r2("predictor", targets, name) for name in DEFINITIONS}
+                    for targets in ("all", "late", "trimmed")
+                },
+            }  # fmt: skip
+            self.sums[s].zero_()
+        self.curve.append(found)
+
+    def _save(self) -> None:
+        tensors: dict[str, Tensor] = {}
+        for s, net in self.nets.items():
+            for name, value in net.named_parameters():
+                tensors[f"{s} {name}"] = value
+                moments = self.descent[s].state.get(value, {})
+                tensors |= {f"{s} {kind} {name}": v for kind, v in moments.items()}
+            tensors[f"{s} sums"] = self.sums[s]
+        self.checkpoint.save(tensors, self.step, {"curve": self.curve, "skipped": self.skipped})
+        self.saved(self.step)
+
+    def _resume(self) -> None:
+        stored = self.checkpoint.load()
+        if stored is None:
+            return
+        tensors, self.step = stored
+        notes = self.checkpoint.notes()
+        self.curve, self.skipped = notes["curve"], notes["skipped"]
+        with torch.no_grad():
+            for s, net in self.nets.items():
+                self.sums[s].copy_(tensors[f"{s} sums"])
+                for name, parameter in net.named_parameters():
+                    parameter.copy_(tensors[f"{s} {name}"])
+                    kinds = ("step", "exp_avg", "exp_avg_sq")
+                    moments = {k: tensors[f"{s} {k} {name}"] for k in kinds if f"{s} {k} {name}" in tensors}
+                    if moments:
+                        moved = {k: v if k == "step" else v.to(parameter.device) for k, v in moments.items()}
+                        self.descent[s].state[parameter] = moved
