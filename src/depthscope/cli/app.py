@@ -26,6 +26,7 @@ VERBS = {
     "similarity": "Say how alike the states of two models are over the same texts.",
     "prune": "Remove layers, say what it costs, and leave a smaller checkpoint that loads.",
     "choose-layer": "Find the layer whose vectors serve a task, and export it as an encoder.",
+    "steer": "Change what states say, with predictors or a function vector, and see what is said.",
     "decide": "Say whether a shallower model may do some work, as a report for those who decide.",
     "verify": "Check the laws on a model and print which hold.",
     "show": "Print the numbers of a run: table, CSV, JSON or Parquet.",

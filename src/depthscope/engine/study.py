@@ -15,13 +15,26 @@ from depthscope.engine.journal import Journal
 from depthscope.engine.needs import Parametrised, parameters
 from depthscope.engine.progress import Progress, silent
 from depthscope.engine.provenance import described, hashed, identity
-from depthscope.engine.reading import Reading
 from depthscope.engine.source import Source
 from depthscope.materials.window import Windows
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Model
 from depthscope.store.folder import MANIFEST
 from depthscope.store.run import Run, RunFolder, open_run
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """What a study reads: `engine.reading.Reading`, or a material of its own."""
+
+    @property
+    def window(self) -> int:
+        """Tokens a window."""
+        ...
+
+    def windows(self, model: Model) -> Windows:
+        """All windows, in order."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -64,7 +77,7 @@ def conduct(
     name: str,
     study: Study,
     model: Model,
-    reading: Reading,
+    reading: Readable,
     out: str | Path,
     *,
     seed: int = 0,
