@@ -51,8 +51,8 @@ class Ablation:
     """
 
     heads: tuple[tuple[int, int], ...]
-    kind: Kind = "mean"
-    at: At | Bool[Tensor, " token"] | Bool[Tensor, "row token"] = "all"
+    kind: str = "mean"
+    at: str | Bool[Tensor, " token"] | Bool[Tensor, "row token"] = "all"
     start: int = 4
     recent: int = 256
     name: str = ""
