@@ -7,6 +7,7 @@ A new family that reads tokens is audited without a change here.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from depthscope.registry import ANALYSES, FAMILIES
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Text
 from depthscope.runtime.model import Model
+from depthscope.runtime.predictor import Design, Predictor, Predictors, save_predictors
 from depthscope.runtime.tiny import assembled, tiny
 from depthscope.store.run import Run
 
@@ -407,6 +409,36 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
         "repeat_cosine": (("mode",), "1"),
         "block": (("layer",), "1"),
     },
+    "grammar_heads": {
+        **dict.fromkeys(
+            (
+                *("relation_accuracy", "relation_seen", "relation_offset_accuracy", "relation_gain"),
+                *("relation_weight", "relation_sink_with", "relation_sink_none"),
+            ),
+            (("relation", "mode"), "probability"),
+        ),
+        **dict.fromkeys(("relation_layer", "relation_head", "relation_offset"), (("relation", "mode"), "1")),
+        "accuracy": (("relation", "mode", "layer", "head"), "probability"),
+        **dict.fromkeys(("best_accuracy", "gain", "sink_share"), (("layer", "head"), "probability")),
+        **dict.fromkeys(("uas", "uas_offset", "uas_gain", "single_head_uas"), ((), "probability")),
+    },
+    "predictability": {
+        "r2": (("layer", "definition"), "1"),
+        "baseline_r2": (("layer", "variant"), "1"),
+        **dict.fromkeys(("mse", "variance"), (("layer",), "1")),
+        **dict.fromkeys(("novelty", "told"), (("layer",), "nats")),
+        **dict.fromkeys(("mse_by_position", "relative_novelty", "cosine"), (("layer", "position"), "1")),
+        **dict.fromkeys(("surprisal_correlation", "partial_correlation"), (("layer", "position"), "1")),
+        "correlation": (("layer", "mode"), "1"),
+        "correlation_by_offset": (("layer", "offset"), "1"),
+    },
+    "component_probes": {
+        "f1": (("task", "score", "feature", "layer"), "1"),
+        "difference": (("task", "score", "variant", "layer"), "1"),
+        "ordering": (("task", "score", "variant"), "1"),
+        "penalty": (("task", "feature", "layer"), "1"),
+        "majority": (("task", "score"), "1"),
+    },
     "head_patterns": {
         **{name: (("layer", "head"), unit) for name, unit in SCORES.items()},
         **dict.fromkeys(MASSES, (("layer", "head"), "probability")),
@@ -415,7 +447,9 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
 
 NO_HEADS = "no layer has softmax attention heads (its layers are: ssm)"
 REFUSALS: dict[tuple[str, str], str] = {
-    (family, "head_patterns"): NO_HEADS for family in ("mamba", "mamba2", "rwkv", "xlstm", "zamba2")
+    (family, name): NO_HEADS
+    for family in ("mamba", "mamba2", "rwkv", "xlstm", "zamba2")
+    for name in ("head_patterns", "grammar_heads")
 }
 REFUSALS["bert", "depth_by_difficulty"] = "it is no causal language model, so no answer follows a problem"
 REFUSALS["bert", "option_depth"] = "it is no causal language model, so no option follows a prompt"
@@ -429,10 +463,16 @@ REFUSALS["bert", "pos_depth"] = "it is no causal language model: there is no nex
 for asking in ("residual_erasure", "integrated_gradients"):
     REFUSALS["bert", asking] = "it is no causal language model, so no answer follows a prompt"
 REFUSALS["bert", "surgery_options"] = "it is no causal language model, so no option follows a prompt"
+for asking in ("predictability", "component_probes"):
+    REFUSALS["bert", asking] = (
+        "it is no causal language model: a state has seen the tokens it would be predicted before"
+    )
 NO_NEXT_TOKEN = "it is no causal language model: there is no next token whose loss could rise"
 for name in ("surgery", "pruning_criteria", "pruning_damage"):
     REFUSALS["bert", name] = NO_NEXT_TOKEN
 PARAMETERS = {
+    "predictability": {"late": 4, "fewest": 3},
+    "component_probes": {"window": 24, "probed": 2, "controls": (), "penalties": (1.0,), "steps": 10},
     "layer_quality": {"limit": 10, "modes": ("mean+norm",), "draws": 1, "scores": ("few_shot", "knn")},
     "dataset_geometry": {"modes": ("wei",)},
     "residual_width": {"fit": 200, "tokens": 64, "sixteenths": (4, 8)},
@@ -475,6 +515,7 @@ PARAMETERS = {
     "integrated_gradients": {"prompts": 1, "longest": 16, "steps": 4, "cap": 4},
     "adaptive_compute": {"positions": 64},
     "head_patterns": {"every_query": 4},
+    "grammar_heads": {"sentences": 4, "fewest": 1},
 }
 UNTRUE = ("accuracy", "full_accuracy", "full_cross_entropy")
 """Measurements against the true next token, which only causal models have."""
@@ -502,6 +543,7 @@ BY_DATA = {
     *(("pos_depth", name) for name in MEASUREMENTS["pos_depth"]),
     *(("dataset_geometry", name) for name in ("decay", "decay_fit", "intrinsic_dimension")),
     *(("residual_width", name) for name in MEASUREMENTS["residual_width"]),
+    *((asked, name) for asked in ("predictability", "component_probes") for name in MEASUREMENTS[asked]),
     *(
         (asked, name)
         for asked in (
@@ -511,6 +553,7 @@ BY_DATA = {
             "depth_by_difficulty",
             "residual_erasure",
             "integrated_gradients",
+            "grammar_heads",
         )
         for name in MEASUREMENTS[asked]
     ),
@@ -524,8 +567,19 @@ OTHERS = [name for name in FAMILIES.names if FAMILIES[name].reads != "tokens"]
 TEXTS = [f"{number} boats, then {number * number} more: row {chr(97 + number)}!" for number in range(10)]
 
 
-def made(name: str) -> Analysis:
-    return ANALYSES[name](**PARAMETERS.get(name, {}))
+def made(name: str, predictor: str = "") -> Analysis:
+    asked = ANALYSES[name]
+    given = {"predictor": predictor} if "predictor" in {f.name for f in fields(asked)} else {}
+    return asked(**PARAMETERS.get(name, {}), **given)
+
+
+def guessing(model: Model, folder: Path) -> str:
+    """A folder of random predictors of all layers; "" for a model whose states cannot be predicted."""
+    if not model.anatomy.family.causal:
+        return ""
+    design, width = Design(heads=1, head_dim=4), model.anatomy.d_model
+    found = {state: Predictor(design, width) for state in range(1, model.anatomy.n_layers + 1)}
+    return str(save_predictors(folder, Predictors(found)))
 
 
 def missing_cells(analysis: str, name: str, anatomy: Anatomy) -> np.ndarray | bool:
@@ -621,9 +675,9 @@ def test_every_family_answers_every_analysis_or_refuses_it_with_the_reason(
 ) -> None:
     model = tiny(family, torch.float32)
     answered = [name for name in ANALYSES if (family, name) not in REFUSALS]
-    run = audit(
-        model, [made(name) for name in answered], out=tmp_path / "run", text=TEXTS, tokens=240, window=24
-    )
+    predictor = guessing(model, tmp_path / "predictor")
+    asked = [made(name, predictor) for name in answered]
+    run = audit(model, asked, out=tmp_path / "run", text=TEXTS, tokens=240, window=24)
     assert list(run) == answered
     for analysis, name, found in results(run):
         check(analysis, name, found, model.anatomy)

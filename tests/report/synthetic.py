@@ -1059,7 +1059,9 @@ def results() -> dict[str, Result]:
         head_patterns,
         corpus_statistics,
     )
-    return {one.analysis: one for one in (make() for make in made)}
+    import grammar_results
+
+    return {one.analysis: one for one in (make() for make in made)} | grammar_results.results()
 
 
 def manifest() -> dict[str, Any]:

@@ -1,0 +1,49 @@
+"""Made-up results of the analyses of grammar and of what sinks hold, as pages and plots read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from depthscope.registry import ANALYSES
+from depthscope.results.measurement import Measurement, Table
+from depthscope.results.result import Findings, Result, Text
+
+LAYERS, HEADS, N = 6, 4, 40
+
+
+def made(name: str, axes: Mapping[str, Any], value: Any, unit: str = "probability") -> Measurement:
+    value = np.asarray(value, np.float64)
+    labels = {axis: np.asarray(names) for axis, names in axes.items()}
+    counts = {"n": np.full(value.shape, N), "n_items": np.full(value.shape, 9 * N)}
+    missing = "made up without" if np.isnan(value).any() else ""
+    low, high = np.asarray(value - 0.05), np.asarray(value + 0.05)
+    return Measurement(name, labels, value, unit, low, high, missing=missing, **counts)
+
+
+def result(analysis: str, found: Sequence[Measurement], **examples: Table) -> Result:
+    text = Text.of(ANALYSES.docstring(analysis))
+    return Result(analysis, {"k": 5}, Findings({m.name: m for m in found}, examples), text, {"documents": N})
+
+
+def grammar_heads() -> Result:
+    by = {"layer": np.arange(LAYERS), "head": np.arange(HEADS)}
+    asked = {"relation": ["det", "nsubj"], "mode": ["to_head", "to_dependent"]}
+    grid = np.linspace(0.1, 0.9, LAYERS * HEADS).reshape(LAYERS, HEADS)
+    grid[2] = np.nan
+    found = [
+        made("relation_accuracy", asked, [[np.nan, 0.9], [0.4, 0.8]]),
+        made("relation_offset_accuracy", asked, [[np.nan, 0.7], [0.5, 0.3]]),
+        *(made(name, by, grid) for name in ("best_accuracy", "sink_share")),
+        made("gain", by, grid - 0.4),
+        made("uas", {}, 0.7),
+        made("uas_offset", {}, 0.5),
+        made("uas_gain", {}, 0.2),
+    ]
+    return result("grammar_heads", found)
+
+
+def results() -> dict[str, Result]:
+    return {one.analysis: one for one in (make() for make in (grammar_heads,))}
