@@ -75,7 +75,7 @@ def test_a_function_vector_head_is_among_the_first_fiftieth_and_certain():
 
 def test_every_label_has_its_own_name_and_wrong_inputs_are_refused():
     assert len({rule.label for rule in RULES}) == len(RULES)
-    with pytest.raises(BadInput, match="rank=1.0"):
+    with pytest.raises(BadInput, match=r"rank=1\.0"):
         head_labels({"self": np.zeros((1, 1))}, rank=1.0)
     with pytest.raises(BadInput, match="one size"):
         head_labels({"self": np.zeros((1, 1)), "previous": np.zeros((1, 2))})

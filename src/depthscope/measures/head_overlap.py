@@ -15,7 +15,7 @@ from depthscope.measures.statistics import Interval
 
 
 def rank_correlations(scores: Num[np.ndarray, "score head"]) -> Float[np.ndarray, "score score"]:
-    """Spearman's correlation of each pair of scores over the heads that have both; NaN for constants or fewer than 3."""
+    """Spearman's correlation of each pair of scores over the heads that have both; NaN below 3 and for constants."""
     n = len(scores)
     found = np.full((n, n), np.nan)
     for a in range(n):
