@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from planted_heads import planted_heads
 from torch import Tensor
 from torch.testing import assert_close
+from wired_heads import planted_heads
 
 from depthscope.errors import BadInput, Refused, UnknownName
 from depthscope.runtime.head_ablation import Ablation, ablated, ablating, head_means, kv_group

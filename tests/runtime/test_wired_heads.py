@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from planted_heads import planted_heads, text_of
 from torch.testing import assert_close
+from wired_heads import planted_heads, text_of
 
 from depthscope.runtime.model import Batch, Model
 from depthscope.runtime.run import run
