@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from depthscope.cli.groups import expanded
 from depthscope.errors import BadInput, UnknownName
 
 UsageProblem: Any = typer.BadParameter.__mro__[
@@ -75,7 +76,7 @@ def loaded(verb: str) -> Any:  # noqa: ANN401  (a command of typer's own click)
             raise
         raise BadInput(f"the verb {verb!r} is not part of this version of depthscope; see --help.") from error
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    single.command(name=verb, help=VERBS[verb])(module.command)
+    single.command(name=verb, help=VERBS[verb])(expanded(module.command))
     return get_command(single)
 
 

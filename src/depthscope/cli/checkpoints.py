@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from depthscope.cli import options
-from depthscope.cli.output import command_line, say, say_json
+from depthscope.cli.output import say, say_json
 from depthscope.cli.progress import lines
 from depthscope.engine.progress import silent
 from depthscope.errors import BadInput
@@ -31,47 +31,37 @@ Analyses = Annotated[
 
 
 def command(
+    *,
     model: Model = "",
     revisions: Revisions = "",
     folder: Folder = None,
     analyses: Analyses = "",
     settings: options.Set = None,
-    text: options.TextOption = "",
-    tokens: options.Tokens = 8192,
+    corpus: options.Corpus,
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/MODEL-checkpoints.")] = None,
-    window: options.Window = 256,
-    field: options.Field = "text",
-    max_length: options.MaxLength = None,
-    bos: options.Bos = "auto",
-    chat: options.Chat = False,
-    seed: options.Seed = 0,
-    dtype: options.Dtype = "auto",
-    device: options.Device = None,
-    attn: options.Attention = None,
-    trust_remote_code: options.Remote = False,
-    data: options.Data = "",
-    force: Annotated[bool, typer.Option(help="Go on although a law is broken.")] = False,
-    report: Annotated[bool, typer.Option(help="Write report.html at the end.")] = True,
-    as_json: options.Json = False,
+    loading: options.Loading,
+    work: options.Work,
+    report: options.Report = True,
 ) -> None:
     """Audit every checkpoint of a training; finished ones are not done again."""
     from depthscope.cli.run import chosen
     from depthscope.engine.checkpoints import DEFAULT, Opening, follow
     from depthscope.report.page import write_report
 
-    begun = time.perf_counter()
-    options.use_data(data)
+    begun = work.begin()
     saved = _saved(model, revisions, folder)
     asked = chosen(analyses or ",".join(DEFAULT), settings or [])
     run = follow(
         saved, asked, out=out or Path("runs") / f"{Path(str(folder or model)).name}-checkpoints",
-        reading=options.reading(text, field, tokens, window, bos, max_length, chat),
-        opening=Opening(None if dtype == "auto" else dtype, device, attn, trust_remote_code),
-        seed=seed, force=force, progress=silent if as_json else lines, command=command_line(),
+        reading=corpus.reading(),
+        opening=Opening(
+            None if loading.dtype == "auto" else loading.dtype, loading.device, loading.attn, loading.trust_remote_code
+        ),
+        progress=silent if work.as_json else lines, **work.said(),
     )  # fmt: skip
     page = write_report(run) if report else None
     seconds = time.perf_counter() - begun
-    if as_json:
+    if work.as_json:
         steps = [one.step for one in saved]
         say_json({"run": str(run.path), "report": page and str(page), "steps": steps, "seconds": seconds})
         return

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from depthscope.cli import options
-from depthscope.cli.output import command_line, say, say_json
+from depthscope.cli.output import say, say_json
 from depthscope.cli.progress import lines
 from depthscope.engine.progress import silent
 from depthscope.errors import BadInput
@@ -39,6 +39,7 @@ Out = Annotated[Path | None, typer.Option(help="Run folder; default: runs/MODEL-
 
 def command(
     model: options.Model,
+    *,
     task: Task,
     limit: Limit = 0,
     out: Out = None,
@@ -53,15 +54,9 @@ def command(
     max_tokens: Annotated[int, typer.Option(help="Longer texts are cut.")] = 512,
     repeats: Annotated[int, typer.Option(help="Repeats of the measured speed.")] = 7,
     lang: Annotated[str, typer.Option(help="Language of the page: en or ja.")] = "en",
-    seed: options.Seed = 0,
-    dtype: options.Dtype = "auto",
-    device: options.Device = None,
+    loading: options.Loading,
     revision: options.Revision = None,
-    attn: options.Attention = None,
-    trust_remote_code: options.Remote = False,
-    data: options.Data = "",
-    force: Annotated[bool, typer.Option(help="Go on although a law is broken.")] = False,
-    as_json: options.Json = False,
+    work: options.Work,
 ) -> None:
     """Choose the layer whose vectors serve a task, and export it; the same command resumes one that was stopped."""
     from depthscope.report.words import phrases
@@ -73,8 +68,7 @@ def command(
     from depthscope.report.layer_page import write_layer_page
     from depthscope.report.page import write_report
 
-    begun = time.perf_counter()
-    options.use_data(data)
+    begun = work.begin()
     parsed(post)
     if export is not None and export.exists():
         raise BadInput(f"--export {export} exists already; name a folder that does not, or remove it")
@@ -82,18 +76,18 @@ def command(
         task, limit, metric, pooling, norm, stride, share, max_tokens=max_tokens, repeats=repeats
     )
     study.loaded()  # a wrong task file is refused before a model is loaded
-    found = options.loaded(model, dtype, device, revision, attn, trust_remote_code)
+    found = loading.open(model, revision)
     study.check(found)
     if export is not None:
         _exportable(found)
     folder = out or Path("runs") / f"{Path(model).name}-{Path(task).stem}"
     run = conduct(
-        NAME, study, found, study.reading(), folder, seed=seed, force=force, command=command_line(),
-        progress=silent if as_json else lines,
+        NAME, study, found, study.reading(), folder, **work.said(),
+        progress=silent if work.as_json else lines,
     )  # fmt: skip
     served = _exported(run, found, export, post, unit) if export is not None else None
     pages = {"report": write_report(run), **write_layer_page(run, lang)}
-    _tell(run, served, pages, time.perf_counter() - begun, as_json)
+    _tell(run, served, pages, time.perf_counter() - begun, work.as_json)
 
 
 def _exportable(model: Any) -> None:  # noqa: ANN401

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from depthscope.cli import options
-from depthscope.cli.output import command_line, say_json
+from depthscope.cli.output import say_json
 from depthscope.cli.progress import bar, lines
 from depthscope.engine.progress import silent
 
@@ -38,8 +38,8 @@ Allowed = Annotated[float, typer.Option(help="Damage, nats a token, up to which 
 
 def command(
     model: options.Model,
-    text: options.TextOption = "",
-    tokens: options.Tokens = 8192,
+    *,
+    corpus: options.Corpus,
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/MODEL-exit.")] = None,
     lens: options.Lens = "logit",
     positions: Positions = 2048,
@@ -51,21 +51,10 @@ def command(
     write: Write = 24,
     drafts: Drafts = "",
     allowed: Allowed = 0.1,
-    window: options.Window = 256,
-    field: options.Field = "text",
-    max_length: options.MaxLength = None,
-    bos: options.Bos = "auto",
-    chat: options.Chat = False,
-    seed: options.Seed = 0,
-    dtype: options.Dtype = "auto",
-    device: options.Device = None,
+    loading: options.Loading,
     revision: options.Revision = None,
-    attn: options.Attention = None,
-    trust_remote_code: options.Remote = False,
-    data: options.Data = "",
-    force: Annotated[bool, typer.Option(help="Go on although a law is broken.")] = False,
+    work: options.Work,
     report: Annotated[bool, typer.Option(help="Write report.html at the end, one for each part.")] = True,
-    as_json: options.Json = False,
 ) -> None:
     """Calibrate exit policies on a text, then try confidences in self-written text; the same command resumes."""
     from depthscope.advise.exit_price import ExitPrice
@@ -75,8 +64,7 @@ def command(
     from depthscope.engine.study import conduct
     from depthscope.report.page import write_report
 
-    begun = time.perf_counter()
-    options.use_data(data)
+    begun = work.begin()
     simulated = EarlyExit(targets=options.numbers("--targets", targets, int), positions=positions)
     tried = options.numbers("--confidence", confidence)
     layers = options.numbers("--drafts", drafts, int)
@@ -84,20 +72,19 @@ def command(
         "floor": floor, "prompts": prompts, "prompt": prompt, "tokens": write, "drafts": layers, "allowed": allowed,
     }  # fmt: skip
     ExitPrice(tried or FALLBACK, **asked)  # wrong numbers are refused before anything runs
-    found = options.loaded(model, dtype, device, revision, attn, trust_remote_code)
+    found = loading.open(model, revision)
     folder = out or Path("runs") / f"{Path(model).name}-exit"
-    said: dict[str, Any] = {"seed": seed, "force": force, "command": command_line()}
     given = audit(
-        found, [simulated], out=folder, text=text or None, tokens=tokens, window=window, field=field, bos=bos,  # pyright: ignore[reportArgumentType]
-        max_length=max_length, chat=chat, lens=lens, progress=silent if as_json else bar(), **said,
+        found, [simulated], out=folder, lens=lens, progress=silent if work.as_json else bar(),
+        **corpus.arguments(), **work.said(),
     )  # fmt: skip
     study = ExitPrice(tried or calibrated(given), **asked, through=lenses_of(lens, found)[0])
-    reading = options.reading(text, field, tokens, window, bos, max_length, chat)
     own = conduct(
-        "exit_price", study, found, reading, folder / WRITTEN, progress=silent if as_json else lines, **said
-    )
+        "exit_price", study, found, corpus.reading(), folder / WRITTEN,
+        progress=silent if work.as_json else lines, **work.said(),
+    )  # fmt: skip
     pages = [write_report(run) for run in (given, own)] if report else []
-    _tell(given, own, pages, time.perf_counter() - begun, as_json)
+    _tell(given, own, pages, time.perf_counter() - begun, work.as_json)
 
 
 def calibrated(given: Run) -> tuple[float, ...]:

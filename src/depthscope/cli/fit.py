@@ -67,6 +67,7 @@ Last = Annotated[bool, typer.Option("--last", help="Keep the last step, not each
 def command(
     kind: Kind,
     model: options.Model,
+    *,
     text: options.TextOption = "",
     tokens: Tokens = None,
     out: Out = None,
@@ -95,11 +96,8 @@ def command(
     held_out: HeldOut = 0.1,
     evaluate: Evaluate = 512,
     seed: options.Seed = 0,
-    dtype: options.Dtype = "auto",
-    device: options.Device = None,
+    loading: options.Loading,
     revision: options.Revision = None,
-    attn: options.Attention = None,
-    trust_remote_code: options.Remote = False,
     as_json: options.Json = False,
 ) -> None:
     """Fit a lens on a text and judge it on held-out documents; the same command resumes one that was stopped."""
@@ -119,10 +117,10 @@ def command(
         table = out or Path("lenses") / f"{Path(model).name}-frequency.npz"
         counted(model, text, field, tokens, table, revision, as_json)
         return
-    reading = options.reading(text, field, tokens or DEFAULT, window, bos, max_length, chat)
+    reading = options.Corpus(text, tokens or DEFAULT, window, field, max_length, bos, chat).reading()
     judging = {"held_out": held_out, "evaluate": evaluate, "seed": seed}
     study = _study(kind, reading, ridge, given, judging)
-    found = options.loaded(model, dtype, device, revision, attn, trust_remote_code)
+    found = loading.open(model, revision)
     folder = out or Path("lenses") / f"{Path(model).name}-{kind.removesuffix('-lens')}"
     _fitted(study, found, folder, as_json)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from depthscope.cli import options
-from depthscope.cli.output import command_line, say_json, say_table
+from depthscope.cli.output import say_json, say_table
 from depthscope.cli.progress import bar
 from depthscope.engine.progress import silent
 from depthscope.errors import BadInput
@@ -34,6 +34,7 @@ Memory = Annotated[
 
 def command(
     model: options.Model,
+    *,
     other: Other = "",
     control: Control = "",
     differences: Differences = False,
@@ -44,22 +45,11 @@ def command(
     ridge: Ridge = "",
     held_out: HeldOut = 0.15,
     memory: Memory = 1.0,
-    text: options.TextOption = "",
-    tokens: options.Tokens = 8192,
+    corpus: options.Corpus,
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/MODEL-map.")] = None,
-    window: options.Window = 256,
-    field: options.Field = "text",
-    max_length: options.MaxLength = None,
-    bos: options.Bos = "auto",
-    chat: options.Chat = False,
-    seed: options.Seed = 0,
-    dtype: options.Dtype = "auto",
-    device: options.Device = None,
+    loading: options.Loading,
     revision: options.Revision = None,
-    attn: options.Attention = None,
-    trust_remote_code: options.Remote = False,
-    force: Annotated[bool, typer.Option(help="Go on although a law is broken.")] = False,
-    as_json: options.Json = False,
+    work: options.Work,
 ) -> None:
     """Predict every state of one model linearly from every state of another; the same command resumes a stopped run."""
     if other and control:
@@ -67,10 +57,7 @@ def command(
     from depthscope.engine.study import conduct
     from depthscope.fits.linear_maps import GRID, LinearMaps
 
-    how: dict[str, Any] = {
-        "dtype": dtype, "device": device, "attn": attn, "trust_remote_code": trust_remote_code,
-    }  # fmt: skip
-    begun = time.perf_counter()
+    begun = work.begin()
     asked: dict[str, Any] = {
         "other": control or "itself", "sources": options.numbers("--sources", sources, int),
         "targets": options.numbers("--targets", targets, int),
@@ -79,13 +66,19 @@ def command(
     }  # fmt: skip
     if not other:
         LinearMaps(**asked)
-    found = options.loaded(model, revision=revision, **how)
-    study = LinearMaps(**asked, target=options.loaded(other, **how) if other else None)
-    reading = options.reading(text, field, tokens, window, bos, max_length, chat)
+    found = loading.open(model, revision)
+    study = LinearMaps(**asked, target=loading.open(other) if other else None)
     folder = out or Path("runs") / f"{Path(model).name}-map"
-    said: dict[str, Any] = {"seed": seed, "force": force, "command": command_line()}
-    run = conduct("linear_maps", study, found, reading, folder, progress=silent if as_json else bar(), **said)
-    _said(run, folder, time.perf_counter() - begun, as_json)
+    run = conduct(
+        "linear_maps",
+        study,
+        found,
+        corpus.reading(),
+        folder,
+        progress=silent if work.as_json else bar(),
+        **work.said(),
+    )
+    _said(run, folder, time.perf_counter() - begun, work.as_json)
 
 
 def _said(run: Any, folder: Path, seconds: float, as_json: bool) -> None:  # noqa: ANN401

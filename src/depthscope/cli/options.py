@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from depthscope.cli.output import command_line
 from depthscope.errors import BadInput
 from depthscope.materials.data import ROOT
 
@@ -42,36 +45,71 @@ Lens = Annotated[
     ),
 ]
 Data = Annotated[str, typer.Option(help="Folder with data sets; the same as DEPTHSCOPE_DATA.")]
+Force = Annotated[bool, typer.Option(help="Go on although a law is broken.")]
+Report = Annotated[bool, typer.Option(help="Write report.html at the end.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Model = Annotated[str, typer.Argument(help="Hub id, folder, .gguf file, embedded name, or tiny-FAMILY.")]
 
 
-def loaded(
-    model: str,
-    dtype: str,
-    device: str | None,
-    revision: str | None = None,
-    attn: str | None = None,
-    trust_remote_code: bool = False,
-    device_map: str | None = None,
-) -> Loaded:
-    """The model that a verb's options name; see `runtime.load.load`."""
-    from depthscope.runtime.load import load
+@dataclass(frozen=True)
+class Loading:
+    """How a verb loads its models."""
 
-    return load(
-        model, revision=revision, dtype=dtype, device=device, device_map=device_map, attn_implementation=attn,
-        trust_remote_code=trust_remote_code,
-    )  # fmt: skip
+    dtype: Dtype = "auto"
+    device: Device = None
+    attn: Attention = None
+    trust_remote_code: Remote = False
+
+    def open(self, model: str, revision: str | None = None, device_map: str | None = None) -> Loaded:
+        """The model of this name; see `runtime.load.load`."""
+        from depthscope.runtime.load import load
+
+        return load(
+            model, revision=revision, dtype=self.dtype, device=self.device, device_map=device_map,
+            attn_implementation=self.attn, trust_remote_code=self.trust_remote_code,
+        )  # fmt: skip
 
 
-def reading(
-    text: str, field: str, tokens: int, window: int, bos: str, max_length: int | None, chat: bool = False
-) -> Reading:
-    """The text that a verb's options name; see `engine.reading.Reading`."""
-    from depthscope.engine.reading import Reading
+@dataclass(frozen=True)
+class Corpus:
+    """What text a verb reads, and how it is cut."""
 
-    policy: Any = bos  # `Reading.windows` refuses what is no policy
-    return Reading(text or None, field, tokens, window, policy, max_length, chat)
+    text: TextOption = ""
+    tokens: Tokens = 8192
+    window: Window = 256
+    field: Field = "text"
+    max_length: MaxLength = None
+    bos: Bos = "auto"
+    chat: Chat = False
+
+    def reading(self) -> Reading:
+        """The text as an `engine.reading.Reading`."""
+        from depthscope.engine.reading import Reading
+
+        return Reading(**self.arguments())
+
+    def arguments(self) -> dict[str, Any]:
+        """The same by name; `Reading.windows` refuses a BOS policy that is none."""
+        return {**asdict(self), "text": self.text or None}
+
+
+@dataclass(frozen=True)
+class Work:
+    """How a verb works that leaves a run: the seed, where data are looked for, and how it speaks."""
+
+    seed: Seed = 0
+    data: Data = ""
+    force: Force = False
+    as_json: Json = False
+
+    def begin(self) -> float:
+        """Make --data the place of named data; the time on the clock in seconds."""
+        use_data(self.data)
+        return time.perf_counter()
+
+    def said(self) -> dict[str, Any]:
+        """Seed, force and command line, as an audit and a study take them."""
+        return {"seed": self.seed, "force": self.force, "command": command_line()}
 
 
 def numbers(flag: str, text: str, kind: type[int] | type[float] = float) -> tuple[Any, ...]:

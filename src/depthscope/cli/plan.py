@@ -16,33 +16,24 @@ if TYPE_CHECKING:
 
 def command(
     model: options.Model,
+    *,
     analyses: options.Analyses = "",
-    text: options.TextOption = "",
-    tokens: options.Tokens = 8192,
-    dtype: options.Dtype = "auto",
-    seed: options.Seed = 0,
-    window: options.Window = 256,
-    field: options.Field = "text",
-    max_length: options.MaxLength = None,
+    corpus: options.Corpus,
     layers: options.Layers = "",
     settings: options.Set = None,
-    bos: options.Bos = "auto",
-    chat: options.Chat = False,
-    data: options.Data = "",
-    device: options.Device = None,
+    loading: options.Loading,
     revision: options.Revision = None,
-    attn: options.Attention = None,
-    trust_remote_code: options.Remote = False,
+    seed: options.Seed = 0,
+    data: options.Data = "",
     as_json: options.Json = False,
 ) -> None:
     """Say what `run` with the same options would do; two batches are timed."""
     from depthscope.engine.plan import plan
 
     options.use_data(data)
-    found = options.loaded(model, dtype, device, revision, attn, trust_remote_code)
+    found = loading.open(model, revision)
     asked = selected(analyses, settings or [], layers, found.anatomy)
-    reading = options.reading(text, field, tokens, window, bos, max_length, chat)
-    planned = plan(found, asked, reading=reading, seed=seed)
+    planned = plan(found, asked, reading=corpus.reading(), seed=seed)
     if as_json:
         say_json(planned.as_dict())
         return

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from depthscope.cli import options
-from depthscope.cli.output import command_line, say_json
+from depthscope.cli.output import say_json
 from depthscope.cli.progress import lines
 from depthscope.engine.progress import silent
 from depthscope.errors import BadInput
@@ -35,10 +36,10 @@ Out = Annotated[Path | None, typer.Option(help="Run folder; default: runs/MODEL-
 
 def command(
     model: options.Model,
+    *,
     remove: Remove = 0,
     budget: Budget = 0.0,
-    text: options.TextOption = "",
-    tokens: options.Tokens = 8192,
+    corpus: options.Corpus,
     tasks: Tasks = "",
     out: Out = None,
     margin: Margin = 2.0,
@@ -46,21 +47,10 @@ def command(
     protect: Protect = "",
     most: Most = 0,
     repeats: Repeats = 10,
-    window: options.Window = 256,
-    field: options.Field = "text",
-    max_length: options.MaxLength = None,
-    bos: options.Bos = "auto",
-    chat: options.Chat = False,
-    seed: options.Seed = 0,
-    dtype: options.Dtype = "auto",
-    device: options.Device = None,
+    loading: options.Loading,
     revision: options.Revision = None,
-    attn: options.Attention = None,
-    trust_remote_code: options.Remote = False,
-    data: options.Data = "",
-    force: Annotated[bool, typer.Option(help="Go on although a law is broken.")] = False,
-    report: Annotated[bool, typer.Option(help="Write report.html at the end.")] = True,
-    as_json: options.Json = False,
+    work: options.Work,
+    report: options.Report = True,
 ) -> None:
     """Remove layers from a model and leave a checkpoint that loads; the same command resumes one that was stopped."""
     from depthscope.advise.prune import Prune
@@ -68,11 +58,10 @@ def command(
     from depthscope.engine.study import conduct
     from depthscope.report.page import write_report
 
-    begun = time.perf_counter()
+    begun = work.begin()
     if bool(remove) == bool(budget):
         raise BadInput("prune needs either --remove N or --budget P")
-    options.use_data(data)
-    found = options.loaded(model, dtype, device, revision, attn, trust_remote_code)
+    found = loading.open(model, revision)
     kept = options.parse_layers(protect, found.anatomy.n_layers) if protect else ()
     study = Prune(
         remove,
@@ -80,21 +69,21 @@ def command(
         tasks,
         margin,
         needed,
-        chat,
+        corpus.chat,
         tuple(kept),
         most,
         repeats=repeats,
         warmup=min(3, repeats),
     )
     study.check(found)  # before a folder is made
-    reading = options.reading(text, field, tokens, window, bos, max_length)
+    reading = replace(corpus, chat=False).reading()  # --chat is for the prompts of tasks
     folder = out or Path("runs") / f"{Path(model).name}-pruned"
     run = conduct(
-        "prune", study, found, reading, folder, seed=seed, force=force, command=command_line(),
-        progress=silent if as_json else lines,
+        "prune", study, found, reading, folder, **work.said(),
+        progress=silent if work.as_json else lines,
     )  # fmt: skip
     page = write_report(run) if report else None
-    _tell(run, folder / CHECKPOINT, page, time.perf_counter() - begun, as_json)
+    _tell(run, folder / CHECKPOINT, page, time.perf_counter() - begun, work.as_json)
 
 
 def _tell(run: Any, checkpoint: Path, page: Path | None, seconds: float, as_json: bool) -> None:  # noqa: ANN401

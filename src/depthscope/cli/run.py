@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from depthscope.cli import options
-from depthscope.cli.output import command_line, hush, say, say_json
+from depthscope.cli.output import hush, say, say_json
 from depthscope.cli.progress import bar
 from depthscope.engine.progress import silent
 from depthscope.errors import BadInput, Refused
@@ -21,70 +21,54 @@ if TYPE_CHECKING:
 
 def command(
     model: options.Model,
+    *,
     analyses: options.Analyses = "",
-    text: options.TextOption = "",
-    tokens: options.Tokens = 8192,
+    corpus: options.Corpus,
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/MODEL.")] = None,
-    dtype: options.Dtype = "auto",
-    seed: options.Seed = 0,
-    window: options.Window = 256,
-    field: options.Field = "text",
-    max_length: options.MaxLength = None,
     layers: options.Layers = "",
     settings: options.Set = None,
-    bos: options.Bos = "auto",
-    chat: options.Chat = False,
-    device: options.Device = None,
+    loading: options.Loading,
     device_map: Annotated[str | None, typer.Option(help="Passed to transformers: auto, balanced ...")] = None,
     revision: options.Revision = None,
-    attn: options.Attention = None,
-    trust_remote_code: options.Remote = False,
     lens: options.Lens = "logit",
-    data: options.Data = "",
     workers: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
     null: Annotated[
         str, typer.Option(help="Nulls to run beside it: untrained, shuffled, or both with a comma.")
     ] = "",
-    force: Annotated[bool, typer.Option(help="Go on although a law is broken.")] = False,
-    report: Annotated[bool, typer.Option(help="Write report.html at the end.")] = True,
-    as_json: options.Json = False,
+    work: options.Work,
+    report: options.Report = True,
 ) -> None:
     """Audit a model over a text; the same command resumes a run that was stopped."""
     from depthscope.engine.audit import audit
     from depthscope.report.page import write_report
 
-    begun = time.perf_counter()
-    options.use_data(data)
-    tell = hush if as_json else say
+    begun = work.begin()
+    tell = hush if work.as_json else say
     nulls = _nulls(null)
-    found = options.loaded(model, dtype, device, revision, attn, trust_remote_code, device_map)
+    found = loading.open(model, revision, device_map)
     loaded = time.perf_counter() - begun
     tell(f"loaded {found.name}: {found.anatomy.n_layers} layers, {found.dtype}, {loaded:.1f} s")
     folder = out or Path("runs") / Path(model).name
     asked = selected(analyses, settings or [], layers, found.anatomy)
     how: dict[str, Any] = {
-        "text": text or None, "tokens": tokens, "window": window, "field": field, "max_length": max_length, "bos": bos,
-        "chat": chat, "seed": seed, "workers": workers, "force": force, "lens": lens,
+        **corpus.arguments(), **work.said(), "workers": workers, "lens": lens,
     }  # fmt: skip
-    run = audit(
-        found, asked, out=folder, progress=silent if as_json else bar(), command=command_line(), **how
-    )
+    run = audit(found, asked, out=folder, progress=silent if work.as_json else bar(), **how)
     nulled: dict[str, Any] = {**how, "force": True}
     for kind in nulls:
         tell(f"null: {kind}")
-        other = _untrained(found, seed) if kind == "untrained" else found
+        other = _untrained(found, work.seed) if kind == "untrained" else found
         shuffled = "shuffled" if kind == "shuffled" else None
         audit(
             other,
             asked,
             out=folder / "nulls" / kind,
             null=shuffled,
-            command=command_line(),
             **nulled,
         )
     page = write_report(run) if report else None
     seconds = time.perf_counter() - begun - loaded
-    if as_json:
+    if work.as_json:
         _say_json(run, page, loaded, seconds)
         return
     for name, reason in run.manifest.get("refused", {}).items():

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from depthscope.cli import options
-from depthscope.cli.output import command_line, say_json, say_table
+from depthscope.cli.output import say_json, say_table
 from depthscope.cli.progress import bar
 from depthscope.engine.progress import silent
 from depthscope.errors import BadInput
@@ -29,6 +29,7 @@ OtherRevision = Annotated[str | None, typer.Option(help="Hub revision of OTHER: 
 
 def command(
     model: options.Model,
+    *,
     other: Other = "",
     text: Text = "",
     texts: Texts = 128,
@@ -36,16 +37,10 @@ def command(
     poolings: Poolings = POOLINGS,
     neighbours: Neighbours = 10,
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/MODEL-similarity.")] = None,
-    seed: options.Seed = 0,
-    dtype: options.Dtype = "auto",
-    device: options.Device = None,
+    loading: options.Loading,
     revision: options.Revision = None,
+    work: options.Work,
     other_revision: OtherRevision = None,
-    attn: options.Attention = None,
-    trust_remote_code: options.Remote = False,
-    data: options.Data = "",
-    force: Annotated[bool, typer.Option(help="Go on although a law is broken.")] = False,
-    as_json: options.Json = False,
 ) -> None:
     """Compare the states of two models over the same texts; the same command goes on where it was stopped."""
     if other_revision and not other:
@@ -55,31 +50,27 @@ def command(
     from depthscope.fits.model_similarity import ModelSimilarity
     from depthscope.materials.data import data_path
 
-    begun = time.perf_counter()
-    options.use_data(data)
+    begun = work.begin()
     asked: dict[str, Any] = {
         "source": text, "texts": texts, "words": words, "neighbours": neighbours,
         "poolings": tuple(one.strip() for one in poolings.split(",") if one.strip()),
     }  # fmt: skip
     if not other:
         ModelSimilarity(**asked)
-    how: dict[str, Any] = {
-        "dtype": dtype,
-        "device": device,
-        "attn": attn,
-        "trust_remote_code": trust_remote_code,
-    }
-    found = options.loaded(model, revision=revision, **how)
-    study = ModelSimilarity(
-        **asked, target=options.loaded(other, revision=other_revision, **how) if other else None
-    )
+    found = loading.open(model, revision)
+    study = ModelSimilarity(**asked, target=loading.open(other, other_revision) if other else None)
     folder = out or Path("runs") / f"{Path(model).name}-similarity"
     reading = Reading(data_path(text) if text else None, tokens=1024, window=64)
-    said: dict[str, Any] = {"seed": seed, "force": force, "command": command_line()}
     run = conduct(
-        "model_similarity", study, found, reading, folder, progress=silent if as_json else bar(), **said
+        "model_similarity",
+        study,
+        found,
+        reading,
+        folder,
+        progress=silent if work.as_json else bar(),
+        **work.said(),
     )
-    _said(run, folder, time.perf_counter() - begun, as_json)
+    _said(run, folder, time.perf_counter() - begun, work.as_json)
 
 
 def _said(run: Any, folder: Path, seconds: float, as_json: bool) -> None:  # noqa: ANN401

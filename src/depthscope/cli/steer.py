@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from depthscope.cli import options
-from depthscope.cli.output import command_line, say, say_json, say_table
+from depthscope.cli.output import say, say_json, say_table
 from depthscope.cli.progress import bar
 from depthscope.engine.progress import silent
 
@@ -20,6 +20,9 @@ Text = Annotated[
 ]
 Label = Annotated[str, typer.Option(help="Key of the label; default: domain, label_name, label or register.")]
 PerLabel = Annotated[int, typer.Option(help="Documents of a label at most.")]
+Reserve = Annotated[
+    float, typer.Option(help="Share of documents that predictors were not trained on; 0 takes all of them.")
+]
 Layers = Annotated[
     str, typer.Option(help="Layers whose states are steered: 0,7,14; default: all with a predictor.")
 ]
@@ -35,16 +38,19 @@ New = Annotated[int, typer.Option(help="Tokens that are written; 0: nothing is w
 Temperature = Annotated[float, typer.Option(help="Of the writing; 0: the most probable token.")]
 First = Annotated[int, typer.Option(help="Positions at the start that are left as they are.")]
 Out = Annotated[Path | None, typer.Option(help="Run folder; default: runs/MODEL-steered.")]
+PRECISE = options.Loading(dtype="float32")
 SHOWN = ("plain", "swap_predictable", "swap_novel", "swap_random", "other")
 
 
 def command(
     model: options.Model,
+    *,
     predictor: Predictor = None,
     text: Text = "",
     label: Label = "",
     per_label: PerLabel = 60,
     window: options.Window = 96,
+    reserve: Reserve = 0.3,
     layers: Layers = "",
     at: At = -1,
     levels: Levels = "-1,-0.5,0.5,1",
@@ -56,38 +62,30 @@ def command(
     temperature: Temperature = 0.7,
     first: First = 4,
     out: Out = None,
-    seed: options.Seed = 0,
-    dtype: options.Dtype = "float32",
-    device: options.Device = None,
+    loading: options.Loading = PRECISE,
     revision: options.Revision = None,
-    attn: options.Attention = None,
-    trust_remote_code: options.Remote = False,
-    data: options.Data = "",
-    report: Annotated[bool, typer.Option(help="Write the report of the run.")] = True,
-    force: Annotated[bool, typer.Option(help="Go on although a law is broken.")] = False,
-    as_json: options.Json = False,
+    work: options.Work,
+    report: options.Report = True,
 ) -> None:
     """Change the predictable or novel part of states and see what is said; the same command resumes a stopped run."""
     from depthscope.engine.study import conduct
     from depthscope.fits.component_steering import ComponentSteering, LabelledReading
 
-    options.use_data(data)
-    begun = time.perf_counter()
+    begun = work.begin()
     study = ComponentSteering(
-        str(predictor or ""), text, label, per_label, window, options.numbers("--layers", layers, int), at,
+        str(predictor or ""), text, label, per_label, window, reserve, options.numbers("--layers", layers, int), at,
         options.numbers("--levels", levels), options.numbers("--strengths", strengths), pairs, prompt, new, strength,
         temperature, first=first,
     )  # fmt: skip
     study.depends()
-    found = options.loaded(model, dtype, device, revision, attn, trust_remote_code)
+    found = loading.open(model, revision)
     folder = out or Path("runs") / f"{Path(model).name}-steered"
-    said: dict[str, Any] = {"seed": seed, "force": force, "command": command_line()}
     run = conduct(
-        "component_steering", study, found, LabelledReading(study.material, seed), folder,
-        progress=silent if as_json else bar(), **said,
+        "component_steering", study, found, LabelledReading(study.material, work.seed), folder,
+        progress=silent if work.as_json else bar(), **work.said(),
     )  # fmt: skip
     page = _reported(run) if report else None
-    _told(run, folder, page, time.perf_counter() - begun, as_json)
+    _told(run, folder, page, time.perf_counter() - begun, work.as_json)
 
 
 def _reported(run: Any) -> Path:  # noqa: ANN401

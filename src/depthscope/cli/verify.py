@@ -25,15 +25,13 @@ SMALL = 20_000_000
 
 
 def command(
+    *,
     model: Annotated[
         str, typer.Argument(help="Hub id, folder, .gguf file, embedded name, tiny-FAMILY.")
     ] = "",
     tiny: Annotated[str, typer.Option(help="A family's name, or all: tiny random models.")] = "",
-    dtype: options.Dtype = "auto",
-    device: options.Device = None,
+    loading: options.Loading,
     revision: options.Revision = None,
-    attn: options.Attention = None,
-    trust_remote_code: options.Remote = False,
     as_json: options.Json = False,
 ) -> None:
     """Check the laws on a model; the exit code is 0 only where none is broken."""
@@ -43,7 +41,7 @@ def command(
     checked: list[Checked] = []
     for name in names:
         begun = time.perf_counter()
-        found = options.loaded(name, dtype, device, revision, attn, trust_remote_code)
+        found = loading.open(name, revision)
         checked.append(_check(found, time.perf_counter() - begun))
     _say(checked, as_json)
     broken = [f"law {v.law} of {c.name}" for c in checked for v in c.verdicts if v.status == "broken"]
