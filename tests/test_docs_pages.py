@@ -18,6 +18,7 @@ from depthscope.cli.app import VERBS, loaded
 from depthscope.registry import ANALYSES, FAMILIES
 from depthscope.results.result import Text
 from depthscope.runtime.laws import LAWS
+from depthscope.runtime.predictor import Design, Predictor, Predictors, save_predictors
 from depthscope.runtime.verify import MEDIAN, TOLERANCE
 from depthscope.store.run import Run
 
@@ -67,9 +68,14 @@ def run(
     }
     few["extreme_inputs"] = {"prompts": 2, "longest": 8, "lengths": (8, 16), "draws": 1, "copies": (3,)}
     few["entropy_modes"] = {"prompts": 4, "longest": 16}
+    model = ds.load("tiny-llama")
+    guess = Predictor(Design(heads=1, head_dim=4, variance=True), model.anatomy.d_model)
+    predictor = str(save_predictors(out.parent / "predictor", Predictors({1: guess})))
+    few["predictability"] = {"predictor": predictor}
+    few["component_probes"] = {"predictor": predictor, "window": 24, "probed": 2, "controls": (), "steps": 10}
     asked = [ANALYSES[name](**few.get(name, {})) for name in ANALYSES]
     with signatures_unchecked():
-        return ds.audit(ds.load("tiny-llama"), asked, tokens=512, window=32, out=out)
+        return ds.audit(model, asked, tokens=512, window=32, out=out)
 
 
 @pytest.mark.parametrize("name", ANALYSES.names)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from depthscope.results.result import Findings as Findings
     from depthscope.results.result import Result as Result
     from depthscope.runtime import edits as edits
+    from depthscope.runtime.decompose import decompose as decompose
     from depthscope.runtime.generate import generate as generate
     from depthscope.runtime.load import load as load
     from depthscope.runtime.model import Model as Model
@@ -41,6 +42,7 @@ _HOMES = {
     "Measurement": "depthscope.results.measurement",
     "Findings": "depthscope.results.result",
     "Result": "depthscope.results.result",
+    "decompose": "depthscope.runtime.decompose",
     "edits": "depthscope.runtime",
     "generate": "depthscope.runtime.generate",
     "load": "depthscope.runtime.load",

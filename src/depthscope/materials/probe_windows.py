@@ -16,6 +16,7 @@ import numpy as np
 
 from depthscope.errors import BadInput, EmptyMaterial
 from depthscope.materials.edges import edges
+from depthscope.materials.reserved import SHARE, reserved
 from depthscope.materials.rows import Row, rows
 from depthscope.materials.token_classes import TokenClasses, token_classes
 from depthscope.materials.window import Window, Windows
@@ -41,6 +42,8 @@ class ProbeWindows:
         window: ids a window. per_document: windows of a document at most. probed: positions of a window, its last one
             and others spread evenly behind its middle. held_out: share of the documents of a label to test on, and as
             much again to choose by. shift: 1 labels each position by the class of the token after it.
+        reserve: share of the documents that nothing is trained on, see `materials.reserved`; only these are probed. 0
+            takes all documents, and of the packaged sample all are taken.
     """
 
     source: str = ""
@@ -51,6 +54,7 @@ class ProbeWindows:
     probed: int = 4
     held_out: float = 0.2
     shift: int = 0
+    reserve: float = SHARE
 
     def __post_init__(self) -> None:
         if self.window < 4 or min(self.per_label, self.per_document, self.probed) < 1:
@@ -64,6 +68,8 @@ class ProbeWindows:
             raise BadInput(
                 f"held_out={self.held_out}; it is a share of the documents above 0 and at most 0.4"
             )
+        if not 0 <= self.reserve < 1:
+            raise BadInput(f"reserve={self.reserve}; it is a share of the documents from 0 to below 1")
         if self.shift not in (0, 1):
             raise BadInput(f"shift={self.shift}; 0 is the token at the position, 1 the one after it")
 
@@ -120,8 +126,9 @@ class ProbeWindows:
         texts: dict[str, tuple[str, str, str]] = {}
         for number, row in enumerate(found):
             text, name = _text(where, number, row), f"{row.get('id', '')}#{number:06d}"
-            texts.setdefault(text, (str(row[key]), name, text))
-        labels = {label for label, _, _ in texts.values()}
+            if not self.source or not self.reserve or reserved(text, self.reserve):
+                texts.setdefault(text, (str(row[key]), name, text))
+        labels = {str(row[key]) for row in found}
         if len(labels) < 2:
             raise BadInput(
                 f"{where}: every document has the {key} {labels.pop()!r}; a probe needs two labels or more"

@@ -115,4 +115,4 @@ def _divided(top: np.ndarray, square: np.ndarray) -> np.ndarray:
     )
 
 
-LAWS = (Law(partial_rank_correlation, ("bounded_by_one",), {"draws": 9}),)
+LAWS = (Law(partial_rank_correlation, (), {"draws": 9}),)
