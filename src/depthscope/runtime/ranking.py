@@ -41,7 +41,8 @@ def _largest(z: Tensor, k: int) -> tuple[Tensor, Tensor]:
         return found.values, found.indices
     grouped = z.view(rows, width // GROUP, GROUP)
     groups = torch.topk(grouped.amax(-1), k, dim=-1, sorted=False).indices
-    values = grouped.gather(1, groups[:, :, None].expand(-1, -1, GROUP)).reshape(rows, k * GROUP)
+    each = torch.arange(rows, device=z.device)[:, None]
+    values = grouped[each, groups].reshape(rows, k * GROUP)  # whole groups are copied; `gather` goes one by one
     found = torch.topk(values, k, dim=-1)
     ids = groups.gather(-1, found.indices // GROUP) * GROUP + found.indices % GROUP
     return found.values, ids
