@@ -31,6 +31,10 @@ def command(
     device_map: Annotated[str | None, typer.Option(help="Passed to transformers: auto, balanced ...")] = None,
     revision: options.Revision = None,
     lens: options.Lens = "logit",
+    predictor: Annotated[
+        str,
+        typer.Option(help="Folder that `depthscope fit predictor` left, for analyses that read predictors."),
+    ] = "",
     workers: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
     null: Annotated[
         str, typer.Option(help="Nulls to run beside it: untrained, shuffled, or both with a comma.")
@@ -49,7 +53,7 @@ def command(
     loaded = time.perf_counter() - begun
     tell(f"loaded {found.name}: {found.anatomy.n_layers} layers, {found.dtype}, {loaded:.1f} s")
     folder = out or Path("runs") / Path(model).name
-    asked = selected(analyses, settings or [], layers, found.anatomy)
+    asked = selected(analyses, [*(settings or []), *_predicted(analyses, predictor)], layers, found.anatomy)
     how: dict[str, Any] = {
         **corpus.arguments(), **work.said(), "workers": workers, "lens": lens,
     }  # fmt: skip
@@ -103,6 +107,27 @@ def chosen(analyses: str, settings: list[str]) -> list[str | Analysis]:
         BadInput: for a setting that is not of that form or names no parameter.
     """
     return _with(_names(analyses), _changes(settings))
+
+
+def _predicted(analyses: str, predictor: str) -> list[str]:
+    """The folder of predictors as a setting of every named analysis that reads them.
+
+    Raises:
+        BadInput: when there is none among them.
+    """
+    from dataclasses import fields
+
+    from depthscope.registry import ANALYSES
+
+    if not predictor:
+        return []
+    readers = [n for n in _names(analyses) if "predictor" in {f.name for f in fields(ANALYSES[n])}]
+    if not readers:
+        raise BadInput(
+            f"--predictor {predictor}: none of the analyses reads predictors; name one, such as --analyses "
+            "predictability"
+        )
+    return [f"{name}.predictor={predictor}" for name in readers]
 
 
 def _names(analyses: str) -> list[str]:
