@@ -30,7 +30,7 @@ WORDS = {"sea": "wave ship salt gull ", "law": "party shall deed 1984 ", "code":
 WINDOW = 40
 SMALL: dict[str, Any] = {
     "window": WINDOW, "prompt": 20, "new": 16, "pairs": 1, "levels": (-1.0, 0.5), "strengths": (0.2,), "telling": 5,
-    "first": 2,
+    "first": 2, "reserve": 0.0,
 }  # fmt: skip
 
 
@@ -165,7 +165,7 @@ def test_texts_are_written_in_every_way_and_stand_beside_their_scores(copied: tu
     for name in ("other_domain", "own_domain", "shared_own", "distinct_2"):
         values = table[name][np.isfinite(table[name])]
         assert ((values >= 0) & (values <= 1)).all()
-    gains = copied[0].measurements["written_other_domain_gain"]
+    gains = copied[0].measurements["written_towards_other_gain"]
     assert value(gains, variant="nothing") == 0
 
 

@@ -98,19 +98,19 @@ def _told(run: Any, folder: Path, page: Path | None, seconds: float, as_json: bo
     found = run["component_steering"].findings
     rows = list(_effects(found.measurements))
     texts = {
-        str(v): _cell(found.measurements["written_other_domain"], variant=str(v))
-        for v in (SHOWN if "written_other_domain" in found.measurements else ())
+        str(v): _cell(found.measurements["written_towards_other"], variant=str(v))
+        for v in (SHOWN if "written_towards_other" in found.measurements else ())
     }
     if as_json:
         say_json({
-            "run": str(folder), "report": str(page) if page else None, "effects": rows, "other_domain": texts,
+            "run": str(folder), "report": str(page) if page else None, "effects": rows, "towards_other": texts,
             "notes": found.notes, "seconds": seconds,
         })  # fmt: skip
         return
     heads = ("layer", "change", "KL", "gain of A's words", "top-1 kept")
     say_table(heads, [tuple(row.values()) for row in rows])
     if texts:
-        say_table(("text", "judged to be from the domain of A"), list(texts.items()))
+        say_table(("text", "judged to be of the domain of A rather than B"), list(texts.items()))
     for note in found.notes:
         say(note)
     say(f"steered in {seconds:.1f} s")

@@ -43,6 +43,7 @@ from depthscope.fits.steering_effects import cells
 from depthscope.fits.steering_findings import Effects, Texts
 from depthscope.fits.steering_writing import Writing
 from depthscope.materials.probe_windows import ProbeWindows
+from depthscope.materials.reserved import SHARE
 from depthscope.materials.window import Windows
 from depthscope.results.result import Findings
 from depthscope.runtime.model import Model
@@ -82,7 +83,7 @@ class ComponentSteering:
 
     Args:
         predictor: folder that `depthscope fit predictor` left.
-        source, label, per_label, window: the labelled texts, see `materials.probe_windows`.
+        source, label, per_label, window, reserve: the labelled texts, see `materials.probe_windows`.
         layers: which predictors; empty for all. at: the layer that written text is steered at; -1: the middle one.
         levels: what parts are scaled by, less one. strengths: of vectors, in mean lengths of h.
         pairs: pairs of test texts of different domains; each gives both directions of the effects and one of the texts.
@@ -95,6 +96,7 @@ class ComponentSteering:
     label: str = ""
     per_label: int = 60
     window: int = 96
+    reserve: float = SHARE
     layers: tuple[int, ...] = ()
     at: int = -1
     levels: tuple[float, ...] = (-1.0, -0.5, 0.5, 1.0)
@@ -126,7 +128,7 @@ class ComponentSteering:
     @property
     def material(self) -> ProbeWindows:
         """The labelled windows."""
-        return ProbeWindows(self.source, self.label, self.per_label, self.window)
+        return ProbeWindows(self.source, self.label, self.per_label, self.window, reserve=self.reserve)
 
     def depends(self) -> Mapping[str, Any]:
         """The predictors.

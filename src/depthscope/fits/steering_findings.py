@@ -34,8 +34,17 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
 }
 NAMED = ("prompt", "own", "other", "variant")
 """Columns of the examples after the number of the pair."""
-SCORES = ("other_domain", "own_domain", "shared_other", "shared_own", "distinct_1", "distinct_2")
+SCORES = (
+    "towards_other",
+    "other_domain",
+    "own_domain",
+    "shared_other",
+    "shared_own",
+    "distinct_1",
+    "distinct_2",
+)
 ABOUT = {
+    "towards_other": "the judge's probability of the domain of A over that of A or B: 0.5 where it cannot tell which",
     "other_domain": "the judge's probability that the text is from the domain of A",
     "own_domain": "the judge's probability that the text is from the domain of B, whose prompt was continued",
     "shared_other": "of the different tokens written, the hundred commonest left out, the share that text A has",
@@ -150,7 +159,7 @@ class Texts:
     def measurements(self) -> dict[str, Measurement]:
         """Scores by variant, their difference to the unsteered text, and the judge's accuracy."""
         found = [self._score(name) for name in SCORES]
-        found += [self._over(name) for name in ("other_domain", "own_domain")]
+        found += [self._over(name) for name in ("towards_other", "other_domain")]
         same = [step["nothing"]["ids"] == step["plain"]["ids"] for step in self.steps]
         logprobs = [step["nothing"]["logprobs"] == step["plain"]["logprobs"] for step in self.steps]
         exact = float(np.mean([a and b for a, b in zip(same, logprobs, strict=True)]))

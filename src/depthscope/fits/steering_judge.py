@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -82,11 +83,13 @@ def commonest(windows: Sequence[Window], count: int) -> frozenset[int]:
 
 def scored(
     judge: Judge, ids: Sequence[int], own: Window, other: Window, common: frozenset[int]
-) -> Mapping[str, float]:
-    """What is said of one written text: the judge's probabilities of both domains, tokens shared with both texts."""
+) -> Mapping[str, float | None]:
+    """What is said of one written text: probabilities of both domains, tokens shared with both texts; None for NaN."""
     p = judge.probabilities([ids])[0]
     of_own, of_other = (float(p[judge.labels.index(str(w.about["label"]))]) for w in (own, other))
-    return {
-        "other_domain": of_other, "own_domain": of_own, "shared_other": shared(ids, other.ids, common),
-        "shared_own": shared(ids, own.ids, common), "distinct_1": distinct(ids, 1), "distinct_2": distinct(ids, 2),
+    said = {
+        "towards_other": of_other / (of_other + of_own), "other_domain": of_other, "own_domain": of_own,
+        "shared_other": shared(ids, other.ids, common), "shared_own": shared(ids, own.ids, common),
+        "distinct_1": distinct(ids, 1), "distinct_2": distinct(ids, 2),
     }  # fmt: skip
+    return {name: value if math.isfinite(value) else None for name, value in said.items()}
