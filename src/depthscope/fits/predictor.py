@@ -141,7 +141,7 @@ class PredictorFit:
         judge = Judge(work.model, scale, guesses, _readers(work.model, scale), nets, vocabulary)
         scores, nats = judge.scores(parts, self.lesson.rows, work.progress)
         judged = Judged(scores, nats, curve, parts, work.seed)
-        done = {"step": self.lesson.steps, "of": self.lesson.steps}
+        done = {"step": curve[-1]["step"], "of": self.lesson.steps}
         card |= {"training": {**done, "curve": curve}, "quality": judged.card()}
         card["closed_form"] = {"penalties": {str(s - 1): dict(guesses[s].penalties) for s in states}}
         save_predictors(work.folder, Predictors(nets, card))
@@ -149,7 +149,9 @@ class PredictorFit:
             "*.safetensors"
         ):  # what a killed fit would have gone on from
             unfinished.unlink()
-        return Findings({m.name: m for m in judged.measurements()}, notes=tuple(self._notes(parts)))
+        return Findings(
+            {m.name: m for m in judged.measurements()}, notes=tuple(self._notes(parts, curve[-1]["step"]))
+        )
 
     def _closed_tokens(self, parts: Parts) -> int:
         return min(self.closed, len(parts.train) * parts.length)
@@ -217,13 +219,13 @@ class PredictorFit:
             "preset": self.preset, "course": asdict(self.lesson), "seed": work.seed,
         }  # fmt: skip
 
-    def _notes(self, parts: Parts) -> list[str]:
-        read = self.lesson.steps * self.lesson.rows * parts.length
-        laps = self.lesson.steps * self.lesson.rows / len(parts.train)
-        said = f"{self.lesson.steps} steps of {self.lesson.rows} windows of {parts.length} tokens: {read:,} tokens, "
+    def _notes(self, parts: Parts, steps: int) -> list[str]:
+        read = steps * self.lesson.rows * parts.length
+        laps = steps * self.lesson.rows / len(parts.train)
+        said = f"{steps} steps of {self.lesson.rows} windows of {parts.length} tokens: {read:,} tokens, "
         notes = [f"{said}{laps:.2f} passes over {len(parts.train)} windows."]
         notes.append(f"Guesses in closed form saw the first {self._closed_tokens(parts):,} of these tokens.")
-        if self.lesson.steps < COURSES[self.preset].steps:
+        if steps < COURSES[self.preset].steps:
             notes.append(
                 f"The preset asks for {COURSES[self.preset].steps:,} steps: R2 is what this training reached."
             )

@@ -28,6 +28,8 @@ class Course:
         drop_sink: targets whose norm exceeds this many times the median do not count; 0 keeps all.
         check: steps between two points of the learning curves. save: steps between two checkpoints.
         half: matrix products in bfloat16, the loss and the weights in float32 (worth it on a GPU).
+        minutes: the training also ends after this time, and the rate falls with it; 0 for no such end. What is then
+            reached depends on the machine.
     """
 
     steps: int = 30_000
@@ -43,6 +45,7 @@ class Course:
     check: int = 100
     save: int = 100
     half: bool = False
+    minutes: float = 0.0
 
     def __post_init__(self) -> None:
         if min(self.steps, self.rows, self.check, self.save) < 1 or min(self.lr, self.clip) <= 0:
@@ -50,16 +53,22 @@ class Course:
                 f"steps={self.steps}, rows={self.rows}, check={self.check}, save={self.save}, lr={self.lr}, "
                 f"clip={self.clip}: all are above 0"
             )
-        if min(self.floor, self.warmup, self.decay, self.skip_first, self.drop_sink) < 0:
-            raise BadInput("floor, warmup, decay, skip_first and drop_sink are 0 or more")
+        if min(self.floor, self.warmup, self.decay, self.skip_first, self.drop_sink, self.minutes) < 0:
+            raise BadInput("floor, warmup, decay, skip_first, drop_sink and minutes are 0 or more")
 
-    def rate(self, step: int) -> float:
-        """The rate of the step after `step` steps."""
+    def over(self, step: int, seconds: float) -> bool:
+        """True after the last step, or when the time is up."""
+        return step >= self.steps or bool(self.minutes and seconds >= 60 * self.minutes)
+
+    def rate(self, step: int, seconds: float = 0.0) -> float:
+        """The rate of the step after `step` steps and so many seconds of training."""
         warm = min(self.warmup, self.steps // 10)
         if step < warm:
             return self.lr * (step + 1) / warm
         low = min(self.floor, self.lr)
         share = (step - warm) / max(1, self.steps - warm)
+        if self.minutes:
+            share = min(1.0, max(share, seconds / (60 * self.minutes)))
         return low + (self.lr - low) * 0.5 * (1 + math.cos(math.pi * share))
 
     def descent(self, net: nn.Module) -> torch.optim.Optimizer:

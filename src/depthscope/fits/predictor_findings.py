@@ -13,7 +13,7 @@ import torch
 from depthscope.fits.predictor_baselines import NAMES
 from depthscope.fits.predictor_judge import Parts
 from depthscope.fits.predictor_scores import DRAWS, TARGETS, Scores
-from depthscope.fits.predictor_training import Point
+from depthscope.fits.predictor_training import Point, number
 from depthscope.measures.predictability import DEFINITIONS
 from depthscope.measures.statistics import bootstrap_ratio
 from depthscope.results.measurement import Measurement
@@ -48,7 +48,7 @@ class Judged:
     def card(self) -> dict[str, Any]:
         """R2 ("dim", all targets) of every guess, by layer, for the card."""
         return {
-            str(s - 1): {guess: _plain(each.r2(guess, "all", "dim")) for guess in GUESSES}
+            str(s - 1): {guess: number(each.r2(guess, "all", "dim")) for guess in GUESSES}
             for s, each in self.scores.items()
         }
 
@@ -114,17 +114,17 @@ class Judged:
         steps = np.array([point["step"] for point in self.curve])
         axes = {**self._axis, "step": steps}
         found = [[point["states"][str(s)] for point in self.curve] for s in self.scores]
-        mse = np.array([[[_number(p["train"]), p["eval"]] for p in row] for row in found], dtype=np.float64)
+        mse = np.array([[[p["train"], p["eval"]] for p in row] for row in found], dtype=np.float64)
         note = "train: mean over the steps since the point before; eval: a part of the judged windows"
         split = {**axes, "variant": np.array(["train", "eval"])}
         yield Measurement(
             "curve_mse", split, mse, "1", note=note, missing="nothing was trained before step 0"
         )
-        r2 = np.array([[[p["all"][d] for d in DEFINITIONS] for p in row] for row in found])
+        r2 = np.array([[[p["all"][d] for d in DEFINITIONS] for p in row] for row in found], dtype=np.float64)
         each = {**axes, "definition": np.array(DEFINITIONS)}
         yield Measurement("curve_r2", each, r2, "1", note=note, missing=_why(r2))
         kept = ("all", "late", "trimmed")
-        dim = np.array([[[p[t]["dim"] for t in kept] for p in row] for row in found])
+        dim = np.array([[[p[t]["dim"] for t in kept] for p in row] for row in found], dtype=np.float64)
         some = {**axes, "target": np.array(kept)}
         yield Measurement("curve_restricted_r2", some, dim, "1", note=f'"dim"; {note}', missing=_why(dim))
         rates = np.array([point["lr"] for point in self.curve])
@@ -184,14 +184,6 @@ def _ends(draws: np.ndarray) -> tuple[Any, Any]:
     """95 % of the draws, over the last axis."""
     low, high = np.nanquantile(draws, (0.025, 0.975), axis=-1)
     return low, high
-
-
-def _number(value: float | None) -> float:
-    return np.nan if value is None else value
-
-
-def _plain(value: float) -> float | None:
-    return value if np.isfinite(value) else None
 
 
 def _why(value: np.ndarray) -> str:

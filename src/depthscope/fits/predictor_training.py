@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,7 +36,7 @@ class Training:
 
     Args:
         windows: to train on, of one length. judge: for the learning curves. nets: a predictor a state, trained in
-            place. saved: called at every checkpoint with the step.
+            place. saved: called at every checkpoint with the step. teach: where streams come from.
     """
 
     model: Model
@@ -47,8 +49,10 @@ class Training:
     seed: int
     told: Callable[[int, int], None]
     saved: Callable[[int], None]
+    teach: Callable[[Model, Sequence[Window], Sequence[int]], Streams] = taught
     step: int = 0
     skipped: int = 0
+    seconds: float = 0.0
     curve: list[Point] = field(default_factory=list)
 
     def run(self) -> list[Point]:
@@ -60,14 +64,16 @@ class Training:
         self.descent = {s: self.course.descent(net) for s, net in self.nets.items()}
         self.sums = {s: torch.zeros(2, dtype=torch.float64, device=self.model.device) for s in self.nets}
         self._resume()
-        judged = [taught(self.model, self.judge, list(self.nets))]
+        judged = [self.teach(self.model, self.judge, list(self.nets))]
         if not self.curve:
             self._point(judged)
-        while self.step < self.course.steps:
+        while not self.course.over(self.step, self.seconds):
+            begun = time.perf_counter()
             self._step()
             self.step += 1
+            self.seconds += time.perf_counter() - begun
             self.told(self.step, self.course.steps)
-            last = self.step == self.course.steps
+            last = self.course.over(self.step, self.seconds)
             if self.step % self.course.check == 0 or last:
                 self._point(judged)
             if self.step % self.course.save == 0 or last:
@@ -77,14 +83,14 @@ class Training:
     def _step(self) -> None:
         first = self.step * self.course.rows
         batch = list(drawn(self.windows, self.seed, first, first + self.course.rows))
-        found = taught(self.model, batch, list(self.nets))
+        found = self.teach(self.model, batch, list(self.nets))
         for s, net in self.nets.items():
             loss, error = self._loss(s, net, found)
             loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(net.parameters(), self.course.clip)
+            norm = _clipped(net, self.course.clip)
             if bool(torch.isfinite(loss) & torch.isfinite(norm)):
                 for group in self.descent[s].param_groups:
-                    group["lr"] = group["share"] * self.course.rate(self.step)
+                    group["lr"] = group["share"] * self.course.rate(self.step, self.seconds)
                 self.descent[s].step()
                 self.sums[s] += torch.stack(
                     (error.detach().double(), torch.ones_like(error, dtype=torch.float64))
@@ -122,7 +128,7 @@ class Training:
         """One point of the learning curves: losses since the last one, and R2 on the windows to judge on."""
         found: dict[str, Any] = {
             "step": self.step,
-            "lr": self.course.rate(max(0, self.step - 1)),
+            "lr": self.course.rate(max(0, self.step - 1), self.seconds),
             "states": {},
         }
         for s, net in self.nets.items():
@@ -135,9 +141,9 @@ class Training:
                 scores.add(h, guess, torch.zeros(h.shape[:2], dtype=torch.bool, device=h.device), units, 1)
             total, steps = self.sums[s].tolist()
             found["states"][str(s)] = {
-                "train": total / steps if steps else None, "eval": scores.mse("predictor"),
+                "train": total / steps if steps else None, "eval": number(scores.mse("predictor")),
                 **{
-                    targets: {name: scores.r2("predictor", targets, name) for name in DEFINITIONS}
+                    targets: {name: number(scores.r2("predictor", targets, name)) for name in DEFINITIONS}
                     for targets in ("all", "late", "trimmed")
                 },
             }  # fmt: skip
@@ -152,7 +158,9 @@ class Training:
                 moments = self.descent[s].state.get(value, {})
                 tensors |= {f"{s} {kind} {name}": v for kind, v in moments.items()}
             tensors[f"{s} sums"] = self.sums[s]
-        self.checkpoint.save(tensors, self.step, {"curve": self.curve, "skipped": self.skipped})
+        self.checkpoint.save(
+            tensors, self.step, {"curve": self.curve, "skipped": self.skipped, "seconds": self.seconds}
+        )
         self.saved(self.step)
 
     def _resume(self) -> None:
@@ -161,7 +169,7 @@ class Training:
             return
         tensors, self.step = stored
         notes = self.checkpoint.notes()
-        self.curve, self.skipped = notes["curve"], notes["skipped"]
+        self.curve, self.skipped, self.seconds = notes["curve"], notes["skipped"], notes["seconds"]
         with torch.no_grad():
             for s, net in self.nets.items():
                 self.sums[s].copy_(tensors[f"{s} sums"])
@@ -172,3 +180,17 @@ class Training:
                     if moments:
                         moved = {k: v if k == "step" else v.to(parameter.device) for k, v in moments.items()}
                         self.descent[s].state[parameter] = moved
+
+
+def number(value: float) -> float | None:
+    """A number as JSON has it: None where it is not finite."""
+    return value if math.isfinite(value) else None
+
+
+def _clipped(net: Predictor, largest: float) -> Tensor:
+    """Gradients scaled to a norm of at most `largest`, those of the variance by themselves; the larger norm."""
+    spread = [] if net.spread is None else list(net.spread.parameters())
+    apart = {id(parameter) for parameter in spread}
+    rest = [parameter for parameter in net.parameters() if id(parameter) not in apart]
+    norms = [torch.nn.utils.clip_grad_norm_(some, largest) for some in (rest, spread) if some]
+    return torch.stack(norms).max()
