@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +14,8 @@ from depthscope.cli import options
 from depthscope.cli.output import say, say_json, say_table
 from depthscope.cli.progress import bar
 from depthscope.engine.progress import silent
+
+SHOWN = ("plain", "swap_predictable", "swap_novel", "swap_random", "other")
 
 Predictor = Annotated[Path | None, typer.Option(help="Folder that `depthscope fit predictor` left.")]
 Text = Annotated[
@@ -38,34 +42,66 @@ New = Annotated[int, typer.Option(help="Tokens that are written; 0: nothing is w
 Temperature = Annotated[float, typer.Option(help="Of the writing; 0: the most probable token.")]
 First = Annotated[int, typer.Option(help="Positions at the start that are left as they are.")]
 Out = Annotated[Path | None, typer.Option(help="Run folder; default: runs/MODEL-steered.")]
-PRECISE = options.Loading(dtype="float32")
-SHOWN = ("plain", "swap_predictable", "swap_novel", "swap_random", "other")
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Which texts are steered."""
+
+    text: Text = ""
+    label: Label = ""
+    per_label: PerLabel = 60
+    window: options.Window = 96
+    reserve: Reserve = 0.3
+    pairs: Pairs = 24
+    first: First = 4
+
+    def parameters(self) -> dict[str, Any]:
+        """As the study calls them."""
+        found = asdict(self)
+        return {"source": found.pop("text"), **found}
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is changed, and where."""
+
+    layers: Layers = ""
+    levels: Levels = "-1,-0.5,0.5,1"
+    strengths: Strengths = "0.1,0.3,1"
+
+    def parameters(self) -> dict[str, Any]:
+        """As the study calls them."""
+        return {
+            "layers": options.numbers("--layers", self.layers, int),
+            "levels": options.numbers("--levels", self.levels),
+            "strengths": options.numbers("--strengths", self.strengths),
+        }
+
+
+@dataclass(frozen=True)
+class Writing:
+    """What is written, and how."""
+
+    at: At = -1
+    prompt: Prompt = 48
+    new: New = 32
+    strength: Strength = 0.3
+    temperature: Temperature = 0.7
 
 
 def command(
     model: options.Model,
     *,
     predictor: Predictor = None,
-    text: Text = "",
-    label: Label = "",
-    per_label: PerLabel = 60,
-    window: options.Window = 96,
-    reserve: Reserve = 0.3,
-    layers: Layers = "",
-    at: At = -1,
-    levels: Levels = "-1,-0.5,0.5,1",
-    strengths: Strengths = "0.1,0.3,1",
-    strength: Strength = 0.3,
-    pairs: Pairs = 24,
-    prompt: Prompt = 48,
-    new: New = 32,
-    temperature: Temperature = 0.7,
-    first: First = 4,
+    texts: Texts,
+    changes: Changes,
+    writing: Writing,
     out: Out = None,
-    loading: options.Loading = PRECISE,
+    loading: options.Loading,
     revision: options.Revision = None,
-    work: options.Work,
     report: options.Report = True,
+    work: options.Work,
 ) -> None:
     """Change the predictable or novel part of states and see what is said; the same command resumes a stopped run."""
     from depthscope.engine.study import conduct
@@ -73,58 +109,50 @@ def command(
 
     begun = work.begin()
     study = ComponentSteering(
-        str(predictor or ""), text, label, per_label, window, reserve, options.numbers("--layers", layers, int), at,
-        options.numbers("--levels", levels), options.numbers("--strengths", strengths), pairs, prompt, new, strength,
-        temperature, first=first,
-    )  # fmt: skip
+        predictor=str(predictor or ""), **texts.parameters(), **changes.parameters(), **asdict(writing)
+    )
     study.depends()
-    found = loading.open(model, revision)
-    folder = out or Path("runs") / f"{Path(model).name}-steered"
     run = conduct(
-        "component_steering", study, found, LabelledReading(study.material, work.seed), folder,
-        progress=silent if work.as_json else bar(), **work.said(),
+        "component_steering", study, loading.open(model, revision), LabelledReading(study.material, work.seed),
+        out or Path("runs") / f"{Path(model).name}-steered", progress=silent if work.as_json else bar(), **work.said(),
     )  # fmt: skip
-    page = _reported(run) if report else None
-    _told(run, folder, page, time.perf_counter() - begun, work.as_json)
+    page = None
+    if report:
+        from depthscope.report.page import write_report
+
+        page = write_report(run)
+    _told(run, page, time.perf_counter() - begun, work.as_json)
 
 
-def _reported(run: Any) -> Path:  # noqa: ANN401
-    from depthscope.report.page import write_report
-
-    return write_report(run)
-
-
-def _told(run: Any, folder: Path, page: Path | None, seconds: float, as_json: bool) -> None:  # noqa: ANN401
+def _told(run: Any, page: Path | None, seconds: float, as_json: bool) -> None:  # noqa: ANN401
     found = run["component_steering"].findings
     rows = list(_effects(found.measurements))
-    texts = {
-        str(v): _cell(found.measurements["written_towards_other"], variant=str(v))
-        for v in (SHOWN if "written_towards_other" in found.measurements else ())
+    leaning = {
+        variant: _cell(found.measurements["written_towards_other"], variant=variant)
+        for variant in (SHOWN if "written_towards_other" in found.measurements else ())
     }
     if as_json:
         say_json({
-            "run": str(folder), "report": str(page) if page else None, "effects": rows, "towards_other": texts,
+            "run": str(run.path), "report": str(page) if page else None, "effects": rows, "towards_other": leaning,
             "notes": found.notes, "seconds": seconds,
         })  # fmt: skip
         return
     heads = ("layer", "change", "KL", "gain of A's words", "top-1 kept")
     say_table(heads, [tuple(row.values()) for row in rows])
-    if texts:
-        say_table(("text", "judged to be of the domain of A rather than B"), list(texts.items()))
+    if leaning:
+        say_table(("text", "judged to be of the domain of A rather than B"), list(leaning.items()))
     for note in found.notes:
         say(note)
     say(f"steered in {seconds:.1f} s")
-    typer.echo(str(page or folder))
+    typer.echo(str(page or run.path))
 
 
-def _effects(found: Any) -> Any:  # noqa: ANN401
+def _effects(found: Any) -> Iterator[dict[str, str]]:  # noqa: ANN401
     for layer in found["swap_kl"].axes["layer"]:
         for variant in ("predictable", "novel", "random"):
             at = {"layer": int(layer), "variant": variant}
-            yield {
-                "layer": str(layer), "change": f"swap {variant}",
-                **{name: _cell(found[f"swap_{name}"], **at) for name in ("kl", "gain", "same_own")},
-            }  # fmt: skip
+            cells = {name: _cell(found[f"swap_{name}"], **at) for name in ("kl", "gain", "same_own")}
+            yield {"layer": str(layer), "change": f"swap {variant}", **cells}
 
 
 def _cell(measurement: Any, **at: Any) -> str:  # noqa: ANN401

@@ -19,6 +19,7 @@ from depthscope.fits.steering_reference import Reference, references, telling_to
 from depthscope.fits.steering_writing import Writing, written
 from depthscope.materials.token_classes import CLASSES, TokenClasses, token_classes
 from depthscope.materials.window import Window
+from depthscope.runtime.model import Model
 from depthscope.runtime.predictor import Predictors, load_predictors
 from depthscope.store.atomic import make_folder, write_bytes
 
@@ -48,10 +49,15 @@ class Bench:
     telling: int
     most: int
 
+    @property
+    def model(self) -> Model:
+        """In float32 at least: effects of small changes are not to drown in rounding."""
+        return self.work.model.precise
+
     @cached_property
     def predictors(self) -> Predictors:
         """Of this model."""
-        return load_predictors(self.folder, self.work.model)
+        return load_predictors(self.folder, self.model)
 
     @cached_property
     def states(self) -> tuple[int, ...]:
@@ -71,7 +77,7 @@ class Bench:
     @cached_property
     def classes(self) -> TokenClasses:
         """The class of every id."""
-        return token_classes(self.work.model.tokenizer)
+        return token_classes(self.model.tokenizer)
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -86,7 +92,7 @@ class Bench:
     @cached_property
     def tokens(self) -> Mapping[str, tuple[int, ...]]:
         """Ids that tell each domain."""
-        return telling_tokens(self.part("train"), self.labels, self.work.model.anatomy.d_vocab, self.telling)
+        return telling_tokens(self.part("train"), self.labels, self.model.anatomy.d_vocab, self.telling)
 
     @cached_property
     def judge(self) -> Judge:
@@ -107,7 +113,7 @@ class Bench:
         path = self.work.journal.folder / f"{self._key('reference', states=list(states))}.safetensors"
         if not path.exists():
             made = references(
-                self.work.model, self.predictors, states, self.part("train"), self.labels, self.classes,
+                self.model, self.predictors, states, self.part("train"), self.labels, self.classes,
                 self.how.first, self.work.seed,
             )  # fmt: skip
             named = {
@@ -125,7 +131,7 @@ class Bench:
     def wanted(self, own: Window, other: Window) -> Wanted:
         """What one text is steered towards: the other one's domain, and a class of tokens in turn."""
         kind = CLASSES.index(STEERED[own.index % len(STEERED)])
-        last = self.work.model.anatomy.d_vocab
+        last = self.model.anatomy.d_vocab
         ids = tuple(int(i) for i in np.flatnonzero(self.classes.place == kind) if i < last)
         labels = [str(w.about["label"]) for w in (other, own)]
         groups = (*(self.tokens[label] for label in labels), ids)
@@ -140,7 +146,7 @@ class Bench:
         def compute() -> dict[str, Any]:
             wanted = (self.wanted(*pair), self.wanted(*pair[::-1]))
             return effects(
-                self.work.model, self.predictors.at(state), state, pair, wanted, self.references[state], self.plan,
+                self.model, self.predictors.at(state), state, pair, wanted, self.references[state], self.plan,
                 self.how.first, self.work.seed,
             )  # fmt: skip
 
@@ -155,7 +161,7 @@ class Bench:
         def compute() -> dict[str, Any]:
             predictor, reference = self.predictors.at(self.state), self.references[self.state]
             said = written(
-                self.work.model,
+                self.model,
                 predictor,
                 self.state,
                 own,
@@ -185,7 +191,7 @@ class Bench:
 
     def about(self) -> dict[str, Any]:
         """What the measurements of texts say besides the texts."""
-        decode = self.work.model.tokenizer.decode
+        decode = self.model.tokenizer.decode
         prompts = [decode(list(own.ids[: self.how.prompt])) for own, _ in self.pairs]
         return {
             "layer": self.state - 1, "prompts": prompts, "accuracy": self.judge.accuracy, "pieces": self.judge.pieces,
