@@ -12,7 +12,7 @@ import importlib.metadata
 import pkgutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,12 @@ class Registry:
         path = self.folder / f"{name}.py"
         if not path.exists():
             return getattr(self[name], "__doc__", None) or ""
-        return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        return _docstring(path)
+
+
+@cache
+def _docstring(path: Path) -> str:
+    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
 
 
 ANALYSES = Registry("analysis", "depthscope.analyses", "{camel}")
