@@ -73,6 +73,14 @@ def run(
     predictor = str(save_predictors(out.parent / "predictor", Predictors({1: guess})))
     few["predictability"] = {"predictor": predictor}
     few["component_probes"] = {"predictor": predictor, "window": 24, "probed": 2, "controls": (), "steps": 10}
+    one = dict.fromkeys(("shots", "taken", "corrupted", "queries", "heads"), 1)
+    few["function_vectors"] = {"tasks": ("next_item",), "solved": 0.0, **one}
+    few["iteration_heads"] = {"lengths": (2,), "sequences": 2, "shots": 1}
+    short = {"source": "short", "lengths": (24,), "depths": (0.5,), "limit": 1}
+    few["induction_heads"] = {"length": 6, "short": 4, "examples": 1}
+    few["induction_ablation"] = {"sizes": (1,), "draws": 1, "length": 6, "examples": 1, "text_length": 16}
+    few["retrieval_heads"] = {**short, "echo": 4, "echoes": 1}
+    few["retrieval_ablation"] = {**short, "sizes": (1,), "draws": 1}
     asked = [ANALYSES[name](**few.get(name, {})) for name in ANALYSES]
     with signatures_unchecked():
         return ds.audit(model, asked, tokens=512, window=32, out=out)

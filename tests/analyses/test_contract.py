@@ -57,11 +57,28 @@ ANSWERS: dict[str, Row] = {
     "accuracy": (CELLS, "probability"),
 }
 
+ABLATED = ("mode", "criterion", "k")
+INDUCED = ("prefix_matching", "induction", "induction_argmax", "duplicate", "echo", "own_share")
+RETRIEVED = (
+    *("retrieval", "needle_mass", "activation_frequency", "sink_argmax", "sink_when_wrong"),
+    *("echo", "echo_induction"),
+)
 WHEN = ("", "future_")
 PAIRS = (
     *("effect_on_later", "future_effect_on_later", "local_effect"),
     *(f"{when}effect_{how}" for when in WHEN for how in ("p95", "largest")),
 )
+
+MASSIVE: dict[str, Row] = {
+    **dict.fromkeys(("first_position_share", "channel_share"), (("state",), "probability")),
+    **dict.fromkeys(("massive_channel", "variation", "sign"), (("state",), "1")),
+    **dict.fromkeys(("loss", "loss_increase"), (("variant",), "nats")),
+    "sink_share": (("variant",), "probability"),
+    "entropy_norm": (("variant",), "1"),
+    **dict.fromkeys(("producer_neuron", "producer_share"), (("layer",), "1")),
+    "bias_constancy": (("layer", "variant"), "1"),
+}
+"""What only texts with a massive entry have; tiny models have none."""
 
 MEASUREMENTS: dict[str, dict[str, Row]] = {
     "corpus_statistics": {
@@ -409,6 +426,27 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
         "repeat_cosine": (("mode",), "1"),
         "block": (("layer",), "1"),
     },
+    "attention_sinks": {
+        "sink_share": (("source", "mode", "level", "position"), "probability"),
+        "sink_by_layer": (("source", "mode", "level", "layer"), "probability"),
+        **dict.fromkeys(
+            ("first_share_by_input", "learned_sink"), (("source", "mode", "layer", "head"), "probability")
+        ),
+        "first_share": (("layer", "head"), "probability"),
+        **dict.fromkeys(("sink_mass", "sink_mass_weighted"), (("source", "mode", "layer"), "probability")),
+        "sink_keys": (("source", "mode"), "1"),
+    },
+    "massive_activations": {
+        **dict.fromkeys(
+            ("top_magnitude", "median_magnitude", "ratio", "log_score", "massive_entries"), (("state",), "1")
+        ),
+        **dict.fromkeys(("massive_share", "onset_share"), (("state",), "probability")),
+        **MASSIVE,
+    },
+    "streaming_cache": {
+        "full_loss": ((), "nats"),
+        **dict.fromkeys(("loss", "excess"), (("variant", "kept", "sinks"), "nats")),
+    },
     "grammar_heads": {
         **dict.fromkeys(
             (
@@ -439,9 +477,91 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
         "penalty": (("task", "feature", "layer"), "1"),
         "majority": (("task", "score"), "1"),
     },
+    "function_vectors": {
+        **dict.fromkeys(
+            ("in_context", "in_context_probability", "shared_first", "intact"), (("task",), "probability")
+        ),
+        **dict.fromkeys(("norm", "dropped"), (("task",), "1")),
+        "indirect_effect": (("layer", "head"), "probability"),
+        "indirect_effect_by_task": (("task", "layer", "head"), "probability"),
+        **dict.fromkeys(
+            ("zero_shot", "zero_shot_probability"), (("task", "variant", "state"), "probability")
+        ),
+        "zero_shot_mean": (("variant", "state"), "probability"),
+        **dict.fromkeys(("accuracy_mean", "vector_ahead"), (("variant",), "probability")),
+        **dict.fromkeys(
+            ("accuracy", "top3", "probability", "shuffled"), (("task", "variant"), "probability")
+        ),
+        "chosen_state": (("task", "variant"), "1"),
+        "cosine": (("task", "option"), "1"),
+        "vector": (("task", "feature"), "1"),
+    },
+    "iteration_heads": {
+        **{
+            f"{place}_{name}": (("layer", "head"), unit)
+            for place in ("input", "end")
+            for name, unit in (("share", "probability"), ("weight", "probability"), ("same", "1"))
+        },
+        **dict.fromkeys(("accuracy", "step_accuracy"), (("level",), "probability")),
+        "ablated_accuracy": (("layer", "head", "variant"), "probability"),
+        "mlp_ablated_accuracy": (("layer",), "probability"),
+        "shifted_weight": (("layer", "head", "offset"), "probability"),
+        "position_r2": (("state",), "1"),
+    },
+    "head_atlas": {
+        **dict.fromkeys(
+            (
+                *("previous", "self", "first", "first_weighted", "local_32", "far_mass", "best_offset_mass", "sink"),
+                *("retrieval", "activation_frequency", "needle_mass", "echo", "gate", "prefix_matching", "induction"),
+                *("duplicate", "grammar", "grammar_gain", "grammar_gain_low", "function_vector", "iteration"),
+                "write_share",
+            ),
+            (("layer", "head"), "probability"),
+        ),
+        **dict.fromkeys(("distance", "best_offset"), (("layer", "head"), "tokens")),
+        **dict.fromkeys(
+            ("entropy_norm", "copying", "ov_eigenvalue", "function_vector_errors"), (("layer", "head"), "1")
+        ),
+        "role": (("role", "layer", "head"), "1"),
+        "role_share": (("role",), "probability"),
+        "role_depth": (("role",), "1"),
+        **dict.fromkeys(("correlation", "correlation_given_layer"), (("score", "other"), "1")),
+        "overlap": (("role", "other"), "1"),
+        "overlap_p": (("role", "other"), "probability"),
+    },
     "head_patterns": {
         **{name: (("layer", "head"), unit) for name, unit in SCORES.items()},
         **dict.fromkeys(MASSES, (("layer", "head"), "probability")),
+    },
+    "induction_heads": {
+        **dict.fromkeys(INDUCED, (("layer", "head"), "probability")),
+        **dict.fromkeys(("copying", "ov_eigenvalue"), (("layer", "head"), "1")),
+        **dict.fromkeys(("first_copy_loss", "second_copy_loss"), ((), "nats")),
+        "second_copy_accuracy": ((), "probability"),
+        "loss": (("position",), "nats"),
+    },
+    "induction_ablation": {
+        **dict.fromkeys(
+            ("first_copy_loss_increase", "second_copy_loss_increase"), (("mode", "criterion", "k"), "nats")
+        ),
+        "second_copy_accuracy": (("mode", "criterion", "k"), "probability"),
+        **dict.fromkeys(("text_loss_increase", "in_context_score"), (("criterion", "k"), "nats")),
+        **{
+            f"intact_{name}": ((), "nats")
+            for name in ("first_copy_loss", "second_copy_loss", "text_loss", "in_context_score")
+        },
+        "intact_second_copy_accuracy": ((), "probability"),
+    },
+    "retrieval_heads": {
+        **dict.fromkeys(RETRIEVED, (("layer", "head"), "probability")),
+        "full_cache": (("layer", "head"), "1"),
+        **dict.fromkeys(("token_accuracy", "exact", "accepted"), (("length", "depth"), "probability")),
+        "cache": (("variant", "length"), "bytes"),
+    },
+    "retrieval_ablation": {
+        **dict.fromkeys(("recall", "exact", "margin"), (ABLATED, "probability")),
+        **dict.fromkeys(("intact_recall", "intact_exact"), ((), "probability")),
+        "answer_kind": (("criterion", "k", "option"), "probability"),
     },
 }
 
@@ -449,8 +569,11 @@ NO_HEADS = "no layer has softmax attention heads (its layers are: ssm)"
 REFUSALS: dict[tuple[str, str], str] = {
     (family, name): NO_HEADS
     for family in ("mamba", "mamba2", "rwkv", "xlstm", "zamba2")
-    for name in ("head_patterns", "grammar_heads")
+    for name in ("head_patterns", "grammar_heads", "iteration_heads", "attention_sinks", "streaming_cache")
 }
+REFUSALS["bert", "streaming_cache"] = (
+    "it is no causal language model: it keeps no cache of what came before"
+)
 REFUSALS["bert", "depth_by_difficulty"] = "it is no causal language model, so no answer follows a problem"
 REFUSALS["bert", "option_depth"] = "it is no causal language model, so no option follows a prompt"
 REFUSALS["bert", "option_patch"] = (
@@ -467,9 +590,27 @@ for asking in ("predictability", "component_probes"):
     REFUSALS["bert", asking] = (
         "it is no causal language model: a state has seen the tokens it would be predicted before"
     )
+REFUSALS["bert", "function_vectors"] = "it is no causal language model, so no answer follows a prompt"
+REFUSALS["bert", "iteration_heads"] = "it is no causal language model, so it writes no steps"
 NO_NEXT_TOKEN = "it is no causal language model: there is no next token whose loss could rise"
 for name in ("surgery", "pruning_criteria", "pruning_damage"):
     REFUSALS["bert", name] = NO_NEXT_TOKEN
+OF_HEADS = ("induction_heads", "induction_ablation", "retrieval_heads", "retrieval_ablation")
+for name in OF_HEADS:
+    REFUSALS |= {(family, name): NO_HEADS for family in ("mamba", "mamba2", "rwkv", "xlstm", "zamba2")}
+for name in OF_HEADS[:2]:
+    REFUSALS["bert", name] = (
+        "it is no causal language model: what comes again stands on both sides of a token"
+    )
+for name in OF_HEADS[2:]:
+    REFUSALS["bert", name] = "it is no causal language model, so no answer follows a question"
+KEPT_MORE = {"falcon_h1": "both", "recurrent_gemma": "ssm, local"}
+for family in ("jamba", "lfm2", "falcon_h1", "qwen3_next", "recurrent_gemma"):
+    kinds = KEPT_MORE.get(family, "ssm, attention")
+    reason = f"its layers keep more than keys and values ({kinds}), so one prompt cannot serve many ablations"
+    REFUSALS[family, "retrieval_ablation"] = reason
+NEEDLES = {"source": "short", "lengths": (24,), "depths": (0.5,), "limit": 1}
+ONE_BLOCK = {"length": 4, "examples": 1, "texts": 1, "text_length": 16}
 PARAMETERS = {
     "predictability": {"late": 4, "fewest": 3},
     "component_probes": {"window": 24, "probed": 2, "controls": (), "penalties": (1.0,), "steps": 10},
@@ -515,11 +656,32 @@ PARAMETERS = {
     "integrated_gradients": {"prompts": 1, "longest": 16, "steps": 4, "cap": 4},
     "adaptive_compute": {"positions": 64},
     "head_patterns": {"every_query": 4},
+    "induction_heads": {"length": 4, "short": 3, "examples": 1},
+    "induction_ablation": {"sizes": (1,), "modes": ("mean",), "draws": 1, **ONE_BLOCK},
+    "retrieval_heads": {**NEEDLES, "echo": 4, "echoes": 1},
+    "retrieval_ablation": {**NEEDLES, "sizes": (1,), "draws": 1},
+    "function_vectors": {
+        "tasks": ("next_item",),
+        "shots": 1,
+        "taken": 1,
+        "corrupted": 1,
+        "queries": 1,
+        "heads": 1,
+        "solved": 0.0,
+    },
+    "iteration_heads": {"lengths": (2,), "sequences": 2, "shots": 1, "few": 0},
+    "attention_sinks": {"texts": 3, "controls": 1, "length": 16},
+    "massive_activations": {"tokens": 32, "documents": 2},
+    "streaming_cache": {"texts": 1, "length": 24, "budgets": (8,)},
     "grammar_heads": {"sentences": 4, "fewest": 1},
+    "head_atlas": {"sentences": 4, "arcs": 2},
 }
 UNTRUE = ("accuracy", "full_accuracy", "full_cross_entropy")
 """Measurements against the true next token, which only causal models have."""
 BY_DATA = {
+    *(("massive_activations", name) for name in MASSIVE),
+    *(("attention_sinks", name) for name in MEASUREMENTS["attention_sinks"]),
+    *(("streaming_cache", name) for name in ("loss", "excess")),
     ("layer_quality", "control"),
     *(("augmentation_invariance", name) for name in MEASUREMENTS["augmentation_invariance"]),
     *(("layer_skip", n) for n in ("half_ratio", "half_ratio_difference", "depth_holding_90", "depth_score")),
@@ -540,6 +702,7 @@ BY_DATA = {
         ("residual_contribution", name)
         for name in ("cosine_crossing", "norm_change_layer", "norm_change_ratio", "norm_change_p")
     ),
+    *((name, each) for name in OF_HEADS for each in MEASUREMENTS[name]),
     *(("pos_depth", name) for name in MEASUREMENTS["pos_depth"]),
     *(("dataset_geometry", name) for name in ("decay", "decay_fit", "intrinsic_dimension")),
     *(("residual_width", name) for name in MEASUREMENTS["residual_width"]),
@@ -554,6 +717,8 @@ BY_DATA = {
             "residual_erasure",
             "integrated_gradients",
             "grammar_heads",
+            "function_vectors",
+            "iteration_heads",
         )
         for name in MEASUREMENTS[asked]
     ),

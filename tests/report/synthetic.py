@@ -1022,6 +1022,8 @@ def checkpoints(steps: tuple[int, ...] = (0, 1, 8, 64)) -> Result:
 
 
 def results() -> dict[str, Result]:
+    import synthetic_heads as heads
+
     made = (
         logit_lens,
         settle_depth,
@@ -1058,10 +1060,18 @@ def results() -> dict[str, Result]:
         entropy_modes,
         head_patterns,
         corpus_statistics,
+        heads.induction_heads,
+        heads.induction_ablation,
+        heads.retrieval_heads,
+        heads.retrieval_ablation,
     )
+    import function_results
     import grammar_results
 
-    return {one.analysis: one for one in (make() for make in made)} | grammar_results.results()
+    found = {one.analysis: one for one in (make() for make in made)}
+    import steering_results
+
+    return found | grammar_results.results() | function_results.results() | steering_results.results()
 
 
 def manifest() -> dict[str, Any]:

@@ -19,9 +19,10 @@ UsageProblem: Any = typer.BadParameter.__mro__[
 VERBS = {
     "run": "Audit a model over a text and leave a run folder.",
     "plan": "Say what a run would read, need and take, without running it.",
-    "fit": "Fit a lens of a model: ridge-lens or tuned-lens.",
+    "fit": "Fit a lens of a model, or predictors of its states.",
     "map": "Predict every state of a model linearly from every state of another.",
     "pair": "Train a small transformer and a small Mamba on the same tokens, with checkpoints.",
+    "iterate": "Train a small transformer on sequences that are worked through step by step.",
     "checkpoints": "Audit every checkpoint of a training, and lay what they measure over each other.",
     "exit": "Say whether early exits pay: simulated on a text, and in text that the model writes.",
     "similarity": "Say how alike the states of two models are over the same texts.",

@@ -21,8 +21,7 @@ import depthscope
 from depthscope.engine.journal import Journal
 from depthscope.errors import NonFinite, RunMismatch
 from depthscope.fits.checkpoint import Checkpoint
-from depthscope.fits.iteration_course import IterationCourse, loss_of, right_sequences, tokenizer
-from depthscope.fits.pair_nets import made as network
+from depthscope.fits.iteration_course import IterationCourse, drawn_net, loss_of, right_sequences, tokenizer
 from depthscope.fits.pair_training import saved_net, step_folder, tensors_of
 from depthscope.fits.watch import SILENT, Watch
 from depthscope.runtime.checkpoint import quiet
@@ -88,7 +87,7 @@ class IterationTraining:
                 step += 1
 
     def _network(self) -> nn.Module:
-        net = network(self.course.config(), self.seed)
+        net = drawn_net(self.course, self.seed)
         if self.start:
             from depthscope.runtime.load import load
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from depthscope.errors import BadInput, UnknownName
+from depthscope.fits.pair_nets import made
 from depthscope.materials.iteration import EQUALS, STOP, TASKS, WORDS, coded, drawn
 
 
@@ -83,7 +84,7 @@ class IterationCourse:
         config = GPT2Config(
             vocab_size=len(WORDS), n_positions=positions, n_embd=self.d_model, n_layer=self.layers, n_head=self.heads,
             tie_word_embeddings=False, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=STOP,
-            eos_token_id=STOP, pad_token_id=STOP, use_cache=False,
+            eos_token_id=STOP, pad_token_id=STOP, use_cache=False, initializer_range=(3 * self.d_model) ** -0.5,
         )  # fmt: skip
         config.iteration = about  # a word of ours; transformers keeps it in config.json
         return config
@@ -103,6 +104,19 @@ class IterationCourse:
             ids[at, : words.shape[1]] = words
             targets[at, end : words.shape[1] - 1] = words[:, end + 1 :]
         return torch.from_numpy(ids), torch.from_numpy(targets)
+
+
+def drawn_net(course: IterationCourse, seed: int) -> nn.Module:
+    """The network with random weights; tokens and positions are as long as each other and much longer than GPT-2's.
+
+    Under GPT-2's own small weights other circuits than iteration heads are learnt.
+    """
+    net = made(course.config(), seed)
+    base: Any = net.base_model
+    with torch.no_grad():
+        for table in (base.wte, base.wpe):
+            nn.init.normal_(table.weight)
+    return net
 
 
 def loss_of(

@@ -74,7 +74,7 @@ class IterationPrompts:
     """
 
     task: str = ""
-    lengths: tuple[int, ...] = (4, 8)
+    lengths: tuple[int, ...] = (4, 6, 8)
     sequences: int = 32
     shots: int = 3
 
@@ -173,9 +173,17 @@ class _Text:
 def _window(
     index: int, task: str, ids: Sequence[int], length: int, first: int, stop: int, arrow: int = 1
 ) -> Window:
-    """A window with the places of x_1, of the end of the inputs, and of s_1."""
+    """A window with the places of x_1 and of the end of the inputs; s_1 stands behind it."""
     end = first + length + arrow - 1
-    about = {"task": task, "length": length, "first": first, "end": end, "steps": end + 1, "stop": int(stop)}
+    queries = list(range(end, end + length + 1))
+    about = {
+        "task": task,
+        "length": length,
+        "first": first,
+        "end": end,
+        "queries": queries,
+        "stop": int(stop),
+    }
     return Window(index, f"{task}-{index:05d}", tuple(map(int, ids)), (), about)
 
 

@@ -9,17 +9,19 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from depthscope.report import early_guesses, erasure, linear_maps, residual, similarity, valley
+from depthscope.report import early_guesses, erasure, heads, linear_maps, residual, similarity, valley
 from depthscope.report.adaptive import tokens_differ
 from depthscope.report.correlates import metrics_follow
 from depthscope.report.difficulty import harder_deeper
 from depthscope.report.extremes import length_spreads, randomness_spreads, repetition_compresses
+from depthscope.report.functions import iteration_head_works, vector_does_tasks
 from depthscope.report.later_tokens import late_layers
 from depthscope.report.modes import two_kinds_of_prompts
 from depthscope.report.pruning import deepest_may_go
 from depthscope.report.quality import earlier_or_last
 from depthscope.report.sentence import Cell, Verdict
 from depthscope.report.shortened import tasks_kept
+from depthscope.report.steering import split_stable, text_turns, what_parts_carry
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Result
 
@@ -202,6 +204,9 @@ RULES: tuple[tuple[str, Callable[[Results], Verdict]], ...] = (
     ("adaptive_compute", tokens_differ),
     ("linear_maps", linear_maps.depth_kept),
     ("residual_erasure", erasure.question_needed),
+    ("component_steering", what_parts_carry),
+    ("component_steering", text_turns),
+    ("predictor_sweep", split_stable),
     ("representation_profile", richest_state),
     ("representation_profile", valley.one_token),
     ("extreme_inputs", repetition_compresses),
@@ -213,6 +218,11 @@ RULES: tuple[tuple[str, Callable[[Results], Verdict]], ...] = (
     ("augmentation_invariance", similarity.most_invariant),
     ("layer_similarity", similarity.largest_change),
     ("model_similarity", similarity.late_or_early),
+    ("induction_heads", heads.copies_context),
+    ("induction_ablation", heads.induction_needed),
+    ("retrieval_ablation", heads.retrieval_needed),
+    ("function_vectors", vector_does_tasks),
+    ("iteration_heads", iteration_head_works),
 )
 """Which analysis a rule needs, and the rule; in the order of the box."""
 

@@ -1,0 +1,282 @@
+"""Function vectors: does the sum of a few heads' outputs make the model do a task without examples?
+
+Question: Which heads carry the task of a prompt with examples, and does what they write, added to a prompt without
+examples, make the model do that task?
+
+Method: A task is shown by ten examples (in_context: accuracy by the first token of the answer). Tasks solved in less
+than `solved` of the prompts get no vector and say so. Mean outputs of heads are taken at the last token of solved
+prompts; in prompts whose examples have each other's outputs one head at a time is given its mean, and indirect_effect
+is the gain in probability of the right answer. The vector of a task is the sum of the mean writes of the heads with
+the largest effects, without the output projection's bias, a norm behind it held fixed. It is added to the last position
+of a prompt without examples, at every state; zero_shot is the accuracy on queries that were solved with examples, and
+the state of `accuracy` is chosen on other queries. Beside it: the vector twice as long, the mean state itself (layer
+average), as many heads at random, a random direction of equal length, fewer and more heads, and the same heads' means
+under wrong examples. Units are prompts; tasks where a figure is over tasks.
+
+How to read: A head with a large effect carries the task from the examples to the end of the prompt. A vector that lifts
+accuracy from none over many states, where random heads and directions do not, is the task in one direction; a layer
+average that does the same only near one state holds it together with much else.
+
+What misleads: Only the first token of an answer counts: where it is the query's own (shared_first) copying is right.
+The state is chosen on few queries. A random direction as long as the vector may push the stream as far without meaning
+anything, and a longer vector may do better only for being long. Heads that act through later heads have smaller effects
+in prompts where those see wrong examples.
+
+Source: Todd et al. 2024, Function Vectors in Large Language Models (arXiv 2310.15213); Hendel et al. 2023 (2310.15916)
+for the mean state; examples that never keep their own output and held-out choices are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from depthscope.anatomy.anatomy import Anatomy
+from depthscope.engine.function_findings import found
+from depthscope.engine.function_task import (
+    Asked,
+    Injected,
+    Shown,
+    Writes,
+    effects,
+    others,
+    random_like,
+    shown,
+    strongest,
+    times,
+)
+from depthscope.engine.measured import part
+from depthscope.engine.needs import Facts, Needs, SweepNeed
+from depthscope.engine.tally import Rows, Tally
+from depthscope.engine.view import View
+from depthscope.errors import BadInput, Refused
+from depthscope.materials.icl_tasks import IclPrompts
+from depthscope.materials.window import Window
+from depthscope.results.result import Findings, Result
+from depthscope.runtime.model import Batch, Model
+
+SWEPT = ("vector", "vector x2", "layer average", "random heads", "random direction")
+"""What is added at every state."""
+CHOSEN = 3
+"""So many of SWEPT are swept on both halves of the queries, and get a state of their own; others take the vector's."""
+ENDS = (*SWEPT, "nothing", "few heads", "many heads", "wrong examples")
+"""What accuracies are given for at the chosen state."""
+
+
+@dataclass(frozen=True)
+class FunctionVectors:
+    """Vectors of in-context tasks.
+
+    Args:
+        source, tasks, shots, taken, corrupted, queries: see `materials.icl_tasks.IclPrompts`.
+        heads: whose mean writes make the vector. solved: accuracy with examples below which a task gets no vector; 0
+            takes all prompts, those that are not solved as well.
+    """
+
+    source: str = ""
+    tasks: tuple[str, ...] = ()
+    shots: int = 10
+    taken: int = 40
+    corrupted: int = 16
+    queries: int = 24
+    heads: int = 10
+    solved: float = 0.3
+
+    def __post_init__(self) -> None:
+        if self.heads < 1 or not 0 <= self.solved <= 1:
+            raise BadInput(
+                f"heads={self.heads}, solved={self.solved}: at least 1 head, and a share from 0 to 1"
+            )
+        self._material()
+
+    def needs(self, anatomy: Anatomy) -> Needs:
+        """The first prompt of every task; all others are run as it is observed."""
+        if not anatomy.has_unembedding():
+            raise Refused("it has no unembedding, so it gives no answers")
+        if not anatomy.family.causal:
+            raise Refused("it is no causal language model, so no answer follows a prompt")
+        prompts = self.taken + 2 * self.queries + self.corrupted * 3
+        sweep = SweepNeed((), (), 0, protect="none", replays=prompts)
+        return Needs(sweeps=frozenset({sweep}), material=self._material())
+
+    def _material(self) -> IclPrompts:
+        return IclPrompts(self.source, self.tasks, self.shots, self.taken, self.corrupted, self.queries)
+
+    def observe(self, model: Model, batch: Batch, seen: View, given: Mapping[str, Result]) -> Tally:
+        """Rows of prompts, of effects, of queries without examples, and one of each task's vector."""
+        del batch, given
+        total = Tally({})
+        for window in seen.windows:
+            total = total.add(_task(model, window, self, seen.seed))
+        return total
+
+    def conclude(self, total: Tally, facts: Facts) -> Findings:
+        """Accuracies with and without examples, effects of heads, curves over states, and the vectors themselves."""
+        parts = {name: part(total, name, Rows).columns for name in ("asked", "effects", "plain", "tasks")}
+        return found(parts, facts, (SWEPT, ENDS))
+
+
+def _task(model: Model, window: Window, asked: FunctionVectors, seed: int) -> Tally:
+    prompts, anatomy = window.about["prompts"], model.anatomy
+    seen = {role: shown(model, prompts[role]) for role in ("taken", "test", "shuffled")}
+    right = {role: (seen[role].rank == 1) | (asked.solved == 0) for role in ("taken", "test")}
+    solved = np.concatenate([seen[role].rank == 1 for role in right])
+    count = len(prompts["plain_taken"])
+    kept = {"taken": right["taken"][:count], "test": right["test"]}
+    effect = np.zeros((0, anatomy.n_layers, max(1, anatomy.n_heads)))
+    vector, states, chosen = None, np.full(CHOSEN, np.nan), []
+    if solved.mean() >= asked.solved and right["taken"].any():
+        taken = seen["taken"].only(right["taken"])
+        if anatomy.n_heads:
+            effect = effects(model, prompts["corrupted"], taken.z.mean(0).to(model.device))
+            chosen = strongest(effect.mean(0), asked.heads)
+        wrong = shown(model, prompts["corrupted"])
+        added = _Added.of(model, taken, wrong, effect.mean(0) if len(effect) else None, chosen, seed)
+        plain, states = added.judged(model, prompts, kept)
+        vector = added.swept.vectors["vector"]
+    else:
+        plain = _unmeasured(count, len(prompts["plain_test"]), anatomy.n_layers)
+    held = np.full(anatomy.d_model, np.nan) if vector is None else vector.double().cpu().numpy()
+    return _tally(window, seen, effect, plain | {"solved": np.concatenate(list(kept.values()))}, {
+        "vector": held, "states": states, "heads": _padded(chosen, asked.heads), "in_context": solved.mean(),
+    })  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Added:
+    """What is added to prompts without examples: at every state, and at the chosen one only."""
+
+    swept: Injected
+    ends: Injected
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        taken: Shown,
+        wrong: Shown,
+        effect: np.ndarray | None,
+        chosen: list[tuple[int, int]],
+        seed: int,
+    ) -> _Added:
+        writes, misled, count = Writes.of(model, taken), Writes.of(model, wrong), len(chosen)
+        vector = writes.vector(chosen)
+        swept = {
+            "vector": vector, "vector x2": times(vector, 2.0), "layer average": writes.states,
+            "random heads": None if effect is None else writes.vector(others(effect, chosen, seed)),
+            "random direction": random_like(vector, seed),
+        }  # fmt: skip
+        few, many = (
+            ([], []) if effect is None else (strongest(effect, n) for n in (max(1, count // 5), 3 * count))
+        )
+        ends = {
+            "nothing": torch.zeros_like(writes.states[0]), "few heads": writes.vector(few),
+            "many heads": writes.vector(many), "wrong examples": misled.vector(chosen),
+        }  # fmt: skip
+        return cls(Injected(swept), Injected(ends))
+
+    def judged(
+        self, model: Model, prompts: Mapping[str, Sequence[Asked]], kept: Mapping[str, np.ndarray]
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Scores of every query without examples, and the states that were chosen on the first half of them."""
+        states = list(range(model.anatomy.n_layers + 1))
+        both = Injected({name: self.swept.vectors[name] for name in SWEPT[:CHOSEN]})
+        first = _scores(model, both, prompts["plain_taken"], kept["taken"], states)
+        second = _scores(model, self.swept, prompts["plain_test"], kept["test"], states)
+        best = _best(first)
+        ends = _scores(model, self.ends, prompts["plain_test"], kept["test"], [best[0]])[:, :, 0]
+        at = np.array([*best, *[best[0]] * (len(SWEPT) - CHOSEN)])
+        own = second[:, np.arange(len(SWEPT)), at]
+        after = [
+            _moved(model, prompts["shuffled"], kept["test"], self.swept.at(SWEPT[k], best[k]), best[k])
+            for k in (0, 2)
+        ]
+        wide = np.full((len(first), *second.shape[1:]), np.nan)
+        wide[:, :CHOSEN] = first
+        sweep = np.concatenate([wide, second])
+        late = np.concatenate([own, ends], axis=1)
+        return {
+            "sweep": sweep, "ends": _below(late, len(first)), "mixed": _below(np.stack(after, axis=1), len(first)),
+        }, np.array(best, float)  # fmt: skip
+
+
+def _scores(
+    model: Model, vectors: Injected, prompts: Sequence[Asked], kept: np.ndarray, states: list[int]
+) -> np.ndarray:
+    """Rank and probability, [query, vector, state, 2]; NaN for queries that were not solved with examples."""
+    found = np.full((len(prompts), len(vectors.names), len(states), 2), np.nan)
+    for k in np.flatnonzero(kept).tolist():
+        found[k] = vectors.scores(model, prompts[k][0], int(prompts[k][1]), states)
+    return found
+
+
+def _moved(
+    model: Model, prompts: Sequence[Asked], kept: np.ndarray, vector: torch.Tensor | None, state: int
+) -> np.ndarray:
+    """Rank and probability [query, 2] of prompts with wrong examples, one vector added at one state."""
+    return _scores(model, Injected({"one": vector}), prompts, kept, [state])[:, 0, 0]
+
+
+def _best(scores: np.ndarray) -> list[int]:
+    """The state of the highest accuracy of each vector, of equal ones that of the highest mean probability."""
+    if not np.isfinite(scores).any():
+        return [scores.shape[2] // 3] * scores.shape[1]
+    return [_peak(scores[:, k], scores.shape[2] // 3) for k in range(scores.shape[1])]
+
+
+def _peak(scores: np.ndarray, otherwise: int) -> int:
+    """The best state of one vector's scores [query, state, 2]; another one where there is no vector."""
+    asked = scores[np.isfinite(scores[:, 0, 0])]
+    if not len(asked):
+        return otherwise
+    return int(np.argmax((asked[..., 0] == 1).mean(0) + 1e-3 * asked[..., 1].mean(0)))
+
+
+def _below(rows: np.ndarray, before: int) -> np.ndarray:
+    """Rows of the second half of the queries behind NaN for those of the first."""
+    return np.concatenate([np.full((before, *rows.shape[1:]), np.nan), rows])
+
+
+def _unmeasured(first: int, second: int, depth: int) -> dict[str, np.ndarray]:
+    rows = first + second
+    return {
+        "sweep": np.full((rows, len(SWEPT), depth + 1, 2), np.nan),
+        "ends": np.full((rows, len(ENDS), 2), np.nan), "mixed": np.full((rows, 2, 2), np.nan),
+    }  # fmt: skip
+
+
+def _padded(chosen: list[tuple[int, int]], count: int) -> np.ndarray:
+    rows = np.full((count, 2), -1)
+    rows[: len(chosen)] = np.array(chosen, int).reshape(-1, 2)
+    return rows
+
+
+def _tally(
+    window: Window,
+    seen: Mapping[str, Shown],
+    effect: np.ndarray,
+    plain: dict[str, np.ndarray],
+    one: dict[str, object],
+) -> Tally:
+    about, name = window.about, window.document
+    asked = {
+        "role": np.concatenate([[k] * len(s.rank) for k, s in enumerate(seen.values())]),
+        "rank": np.concatenate([s.rank for s in seen.values()]),
+        "probability": np.concatenate([s.probability for s in seen.values()]),
+    }
+    facts = {n: about[n] for n in ("shots", "pairs", "dropped", "shared", "intact")}
+    return Tally({
+        "asked": _rows(window.index, name, asked), "effects": _rows(window.index, name, {"effect": effect}),
+        "plain": _rows(window.index, name, plain),
+        "tasks": _rows(window.index, name, {n: np.asarray(v)[None] for n, v in (facts | one).items()}),
+    })  # fmt: skip
+
+
+def _rows(index: int, name: str, columns: Mapping[str, np.ndarray]) -> Rows:
+    count = len(next(iter(columns.values())))
+    key = np.arange(count, dtype=np.uint64) + np.uint64(index << 24)
+    unit = np.array([f"{name}/{k:05d}" for k in range(count)], dtype=str)
+    return Rows(key, {**columns, "task": np.full(count, name), "unit": unit}, 10**6)

@@ -1,0 +1,49 @@
+"""Made-up results of what vectors and heads do in tasks, as pages, plots and verdicts read them."""
+
+from __future__ import annotations
+
+import numpy as np
+from grammar_results import HEADS, LAYERS, made, result
+
+from depthscope.results.result import Result
+
+BY = {"layer": np.arange(LAYERS), "head": np.arange(HEADS)}
+STATES = np.arange(LAYERS + 1)
+SWEPT = ("vector", "vector x2", "layer average", "random heads", "random direction")
+ENDS = (*SWEPT, "nothing", "few heads", "many heads", "wrong examples")
+TASKS = ("antonym", "capital", "plural", "past")
+STRIPES = ("input_share", "end_share", "input_weight", "end_weight")
+
+
+def function_vectors(lead: float = 0.6) -> Result:
+    effect = np.zeros((LAYERS, HEADS))
+    effect[4, 2], effect[3] = 0.3, np.nan
+    reach = 1 / (1 + np.exp(STATES - 4.0))
+    sweep = np.stack([lead * reach, 1.1 * lead * reach, 0.4 * reach, 0 * reach, 0.02 + 0 * reach])
+    level = np.array([lead, 0.65, 0.4, 0.0, 0.02, 0.0, 0.3, 0.6, 0.1])
+    each = np.stack([level, level, level, np.full(9, np.nan)])
+    found = [
+        made("indirect_effect", BY, effect),
+        made("zero_shot_mean", {"variant": SWEPT, "state": STATES}, sweep),
+        made("accuracy", {"task": TASKS, "variant": ENDS}, each),
+        made("accuracy_mean", {"variant": ENDS}, level),
+        made("vector_ahead", {"variant": ENDS}, lead - level),
+    ]
+    return result("function_vectors", found)
+
+
+def iteration_heads(stripe: float = 0.98, accuracy: float = 0.99, without: float = 0.02) -> Result:
+    share = np.full((LAYERS, HEADS), 0.05)
+    share[1, 3], share[3] = stripe, np.nan
+    gone = np.full((LAYERS, HEADS, 3), accuracy)
+    gone[1, 3], gone[3] = without, np.nan
+    found = [made(name, BY, share) for name in STRIPES]
+    found += [
+        made("accuracy", {"level": (4, 8)}, [accuracy, accuracy]),
+        made("ablated_accuracy", {**BY, "variant": ("zero", "uniform", "mean")}, gone),
+    ]
+    return result("iteration_heads", found)
+
+
+def results() -> dict[str, Result]:
+    return {one.analysis: one for one in (make() for make in (function_vectors, iteration_heads))}
