@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from depthscope.measures.laws import Law
+from depthscope.measures.precision import at_least_float32
 
 
 def principal_angles(
@@ -20,7 +21,7 @@ def principal_angles(
 
     Source: Bjorck and Golub 1973.
     """
-    one, two = (torch.linalg.qr(rows.mT).Q.mT for rows in (first, second))
+    one, two = (torch.linalg.qr(at_least_float32(rows).mT).Q.mT for rows in (first, second))
     product = two @ one.mT
     cosine = torch.linalg.svdvals(product).clamp(0.0, 1.0)
     sine = torch.linalg.svdvals(two - product @ one).clamp(0.0, 1.0).flip(-1)

@@ -12,8 +12,10 @@ import numpy as np
 
 from depthscope.registry import PLOTS
 from depthscope.report.assets import as_json
+from depthscope.report.head_grid import HeadGrid, head_grid
 from depthscope.report.strips import Strip, strips_of
 from depthscope.report.tables import PageTable, tables_of
+from depthscope.report.written import Passage, passages_of
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Result
 from depthscope.store.run import Run
@@ -42,10 +44,14 @@ class Section:
     charts: tuple[Chart, ...] = ()
     strips: tuple[Strip, ...] = ()
     strips_broken: str = ""
+    passages: tuple[Passage, ...] = ()
+    passages_broken: str = ""
     tables: tuple[PageTable, ...] = ()
     notes: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
     broken: str = ""
+    grid: HeadGrid | None = None
+    grid_broken: str = ""
 
 
 def section(run: Run, name: str) -> Section:
@@ -61,6 +67,8 @@ def _section(run: Run, name: str, result: Result) -> Section:
     drawn = {m for _, draw in _plots_for(result) for m in _about(draw, "READS", ())}
     rest = {m: found for m, found in result.findings.measurements.items() if m not in drawn}
     strips, strips_broken = _strips(result)
+    grid, grid_broken = _grid(result)
+    passages, passages_broken = _passages(result)
     text = result.text
     words = {
         "Question": text.question,
@@ -76,9 +84,13 @@ def _section(run: Run, name: str, result: Result) -> Section:
         charts,
         strips,
         strips_broken,
+        passages,
+        passages_broken,
         tuple(tables_of(rest)),
         result.findings.notes,
         _commands(run, name, result),
+        grid=grid,
+        grid_broken=grid_broken,
     )
 
 
@@ -130,6 +142,22 @@ def _strips(result: Result) -> tuple[tuple[Strip, ...], str]:
         return tuple(strips_of(result.findings.examples["strips"], lens)), ""
     except Exception as error:  # noqa: BLE001  (one table must not take the section with it)
         return (), _reason(error)
+
+
+def _passages(result: Result) -> tuple[tuple[Passage, ...], str]:
+    if "written" not in result.findings.examples:
+        return (), ""
+    try:
+        return tuple(passages_of(result.findings.examples["written"])), ""
+    except Exception as error:  # noqa: BLE001  (one table must not take the section with it)
+        return (), _reason(error)
+
+
+def _grid(result: Result) -> tuple[HeadGrid | None, str]:
+    try:
+        return head_grid(result), ""
+    except Exception as error:  # noqa: BLE001  (the grid must not take the section with it)
+        return None, _reason(error)
 
 
 def _commands(run: Run, name: str, result: Result) -> tuple[str, ...]:

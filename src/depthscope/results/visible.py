@@ -20,6 +20,11 @@ def visible(text: str) -> str:
     return "".join(_sign(char) for char in text)
 
 
+def readable(text: str) -> str:
+    """A passage that can be read: spaces stay, everything else that cannot be seen gets a sign or a code."""
+    return "".join(char if char == " " else _sign(char) for char in text) or "(empty)"
+
+
 def _sign(char: str) -> str:
     if char == " ":
         return SPACE
