@@ -511,8 +511,25 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
     "head_atlas": {
         **dict.fromkeys(
             (
-                *("previous", "self", "first", "first_weighted", "local_32", "far_mass", "best_offset_mass", "sink"),
-                *("retrieval", "activation_frequency", "needle_mass", "echo", "gate", "prefix_matching", "induction"),
+                *(
+                    "previous",
+                    "self",
+                    "first",
+                    "first_weighted",
+                    "local_32",
+                    "far_mass",
+                    "best_offset_mass",
+                    "sink",
+                ),
+                *(
+                    "retrieval",
+                    "activation_frequency",
+                    "needle_mass",
+                    "echo",
+                    "gate",
+                    "prefix_matching",
+                    "induction",
+                ),
                 *("duplicate", "grammar", "grammar_gain", "grammar_gain_low", "function_vector", "iteration"),
                 "write_share",
             ),
@@ -571,9 +588,7 @@ REFUSALS: dict[tuple[str, str], str] = {
     for family in ("mamba", "mamba2", "rwkv", "xlstm", "zamba2")
     for name in ("head_patterns", "grammar_heads", "iteration_heads", "attention_sinks", "streaming_cache")
 }
-REFUSALS["bert", "streaming_cache"] = (
-    "it is no causal language model: it keeps no cache of what came before"
-)
+REFUSALS["bert", "streaming_cache"] = "it is no causal language model: it keeps no cache of what came before"
 REFUSALS["bert", "depth_by_difficulty"] = "it is no causal language model, so no answer follows a problem"
 REFUSALS["bert", "option_depth"] = "it is no causal language model, so no option follows a prompt"
 REFUSALS["bert", "option_patch"] = (

@@ -76,6 +76,6 @@ def test_weight_that_moves_by_half_the_depth_has_distance_one_half():
 
 
 def test_an_interval_of_a_correlation_by_fisher():
-    found = correlation_interval(0.5, 103)
-    np.testing.assert_allclose(found.low, np.tanh(np.arctanh(0.5) - 0.1959964), rtol=1e-6)
-    assert np.isnan(correlation_interval(0.5, 3).low)
+    found = correlation_interval(np.array([0.5, 0.5]), np.array([103, 3]))
+    np.testing.assert_allclose(found.low[0], np.tanh(np.arctanh(0.5) - 0.1959964), rtol=1e-6)
+    assert np.isnan(found.low[1])

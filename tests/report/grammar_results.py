@@ -12,6 +12,7 @@ from depthscope.results.measurement import Measurement, Table
 from depthscope.results.result import Findings, Result, Text
 
 LAYERS, HEADS, N = 6, 4, 40
+HOSTILE = "</script><b>bold</b>"
 
 
 def made(name: str, axes: Mapping[str, Any], value: Any, unit: str = "probability") -> Measurement:
@@ -45,5 +46,32 @@ def grammar_heads() -> Result:
     return result("grammar_heads", found)
 
 
+def head_atlas() -> Result:
+    by = {"layer": np.arange(LAYERS), "head": np.arange(HEADS)}
+    grid = np.linspace(0, 1, LAYERS * HEADS).reshape(LAYERS, HEADS)
+    roles = ["previous", "induction", "retrieval"]
+    role = np.stack([(grid < 0.1), (grid > 0.8), np.full(grid.shape, np.nan)]).astype(float)
+    found = [
+        made("previous", by, 1 - grid),
+        made("induction", by, grid),
+        made("retrieval", by, np.full(grid.shape, np.nan)),
+        made("role", {"role": roles, **by}, role, "1"),
+        made("role_share", {"role": roles}, [0.1, 0.2, np.nan]),
+    ]
+    layers, heads = np.meshgrid(*by.values(), indexing="ij")
+    label = np.where(grid < 0.1, "previous", np.where(grid > 0.8, "induction", "")).ravel()
+    table = {"layer": layers.ravel(), "head": heads.ravel(), "labels": label, "previous": 1 - grid.ravel()}
+    table |= {
+        "kv_head": heads.ravel() // 2,
+        "induction": grid.ravel(),
+        "retrieval": np.full(grid.size, np.nan),
+    }
+    arcs = {
+        "layer": np.zeros(2, int), "head": np.array([0, 1]), "weight": np.array([0.5, 0.4]),
+        "word": np.array(["dog", HOSTILE]), "looks_at": np.array(["the", "small"]), "sentence": np.array(["a", "b"]),
+    }  # fmt: skip
+    return result("head_atlas", found, heads=Table(table), arcs=Table(arcs))
+
+
 def results() -> dict[str, Result]:
-    return {one.analysis: one for one in (make() for make in (grammar_heads,))}
+    return {one.analysis: one for one in (make() for make in (grammar_heads, head_atlas))}

@@ -24,7 +24,8 @@ def scripts() -> tuple[str, ...]:
     import vl_convert
 
     bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    return tuple(as_script(text) for text in (bundle, (FILES / "page.js").read_text(encoding="utf-8")))
+    own = ((FILES / name).read_text(encoding="utf-8") for name in ("page.js", "heads.js"))
+    return tuple(as_script(text) for text in (bundle, *own))
 
 
 def as_script(code: str) -> str:

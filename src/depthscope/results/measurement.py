@@ -21,7 +21,7 @@ AXES = frozenset({
     "document", "prompt", "position", "query", "key", "state", "layer", "later_layer", "sublayer", "head", "offset",
     "token", "bucket", "k", "lens", "mode", "sinks", "relation", "option", "task", "kept", "step", "variant", "model",
     "seed", "feature", "definition", "transition", "depth", "word_class", "policy", "target", "every", "confidence",
-    "score", "level", "length", "source", "criterion", "other", "other_state",
+    "score", "level", "length", "source", "criterion", "other", "other_state", "role",
 })  # fmt: skip
 """The only axis names (DESIGN glossary)."""
 
