@@ -19,6 +19,7 @@ from depthscope.charts.axes import (
     y_axis,
     y_scale,
 )
+from depthscope.charts.heads import head_map
 from depthscope.charts.lines import dashed, described, lines, spread_out
 from depthscope.charts.maps import heat_map, pair_map
 from depthscope.charts.specification import CELLS, HEIGHT, Row, Spec, finish
@@ -37,6 +38,7 @@ __all__ = [
     "dashed",
     "described",
     "finish",
+    "head_map",
     "heat_map",
     "lines",
     "pair_map",

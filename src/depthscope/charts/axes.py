@@ -24,6 +24,8 @@ AXIS_TITLES = {
     "head": "head",
     "level": "level of difficulty",
     "kept": "layers left",
+    "position": "position (tokens)",
+    "k": "heads ablated",
 }
 
 
@@ -106,7 +108,11 @@ def tooltip(axis: str, title: str, *more: Spec) -> list[Spec]:
     return [
         {"field": "series", "type": "nominal"},
         {"field": axis, "type": "ordinal"},
-        *([] if axis == "level" else [{"field": "depth", "type": "quantitative", "format": ".0%"}]),
+        *(
+            []
+            if axis in ("level", "position", "k")
+            else [{"field": "depth", "type": "quantitative", "format": ".0%"}]
+        ),
         *more,
         {"field": "value", "title": title, **number},
         {"field": "low", "title": "interval from", **number},
