@@ -81,6 +81,7 @@ def run(
     few["induction_ablation"] = {"sizes": (1,), "draws": 1, "length": 6, "examples": 1, "text_length": 16}
     few["retrieval_heads"] = {**short, "echo": 4, "echoes": 1}
     few["retrieval_ablation"] = {**short, "sizes": (1,), "draws": 1}
+    few["grammar_heads"] = {"source": "", "sentences": 6, "fewest": 1}
     asked = [ANALYSES[name](**few.get(name, {})) for name in ANALYSES]
     with signatures_unchecked():
         return ds.audit(model, asked, tokens=512, window=32, out=out)

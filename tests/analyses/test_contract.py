@@ -688,7 +688,7 @@ PARAMETERS = {
     "attention_sinks": {"texts": 3, "controls": 1, "length": 16},
     "massive_activations": {"tokens": 32, "documents": 2},
     "streaming_cache": {"texts": 1, "length": 24, "budgets": (8,)},
-    "grammar_heads": {"sentences": 4, "fewest": 1},
+    "grammar_heads": {"source": "", "sentences": 4, "fewest": 1},
     "head_atlas": {"sentences": 4, "arcs": 2},
 }
 UNTRUE = ("accuracy", "full_accuracy", "full_cross_entropy")

@@ -58,12 +58,13 @@ class GrammarHeads:
     """Heads against dependencies.
 
     Args:
-        source, parser, sentences: see `materials.parses`; "" for the packaged sentences.
+        source, parser, sentences: see `materials.parses`; "agreement" is the synthetic grammar, which needs no data,
+            "" the packaged sentences, a few examples.
         query: "mean" over the tokens of a word, or "last": its last token asks.
         relations: labels that must occur in the parses. fewest: questions a relation needs in each half.
     """
 
-    source: str = ""
+    source: str = "agreement"
     parser: str = "gold"
     sentences: int = 400
     query: str = "mean"
