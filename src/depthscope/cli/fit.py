@@ -1,15 +1,16 @@
-"""`depthscope fit LENS MODEL`: a ridge or tuned lens from the command line."""
+"""`depthscope fit KIND MODEL`: a ridge or tuned lens, or predictors, from the command line."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from depthscope.cli import options
+from depthscope.cli import fit_predictor, options
 from depthscope.cli.output import command_line, say_json, say_table
 from depthscope.cli.progress import bar
 from depthscope.errors import BadInput, UnknownName
@@ -19,16 +20,18 @@ if TYPE_CHECKING:
     from depthscope.fits.watch import Watch
     from depthscope.runtime.lens import Lens
 
-KINDS = ("ridge-lens", "tuned-lens", "frequency")
+KINDS = ("ridge-lens", "tuned-lens", "frequency", "predictor")
 DEFAULT = 65536
 """Tokens a lens is fitted on."""
+JUDGED = 512
+"""Held-out positions a lens is judged at."""
 TRAINING = (
     "preset", "steps", "step_tokens", "positions_per_seq", "init", "optimiser", "lr", "clip", "objective", "reduced",
     "rho", "reduced_tokens", "teacher", "check", "gain", "last",
 )  # fmt: skip
 """Flags that only a tuned lens has."""
 
-Kind = Annotated[str, typer.Argument(help="ridge-lens, tuned-lens or frequency.")]
+Kind = Annotated[str, typer.Argument(help="ridge-lens, tuned-lens, frequency or predictor.")]
 Out = Annotated[
     Path | None, typer.Option(help="Folder of the lens, or file of the table; default: lenses/MODEL-KIND.")
 ]
@@ -39,9 +42,11 @@ Ridge = Annotated[
 HeldOut = Annotated[
     float, typer.Option(help="Share of documents to judge on, and as much again to choose by.")
 ]
-Evaluate = Annotated[int, typer.Option(help="Held-out positions that the lens is judged at.")]
+Evaluate = Annotated[
+    int | None, typer.Option(help="Held-out positions to judge at; default: 512, 16384 for a predictor.")
+]
 Preset = Annotated[
-    str | None, typer.Option(help="Steps and tokens a step: paper, small or ci; default: small.")
+    str | None, typer.Option(help="Steps and tokens a step: paper, small or ci; predictor: paper or robust.")
 ]
 Steps = Annotated[int | None, typer.Option(help="Steps, in place of the preset's.")]
 StepTokens = Annotated[int | None, typer.Option(help="Tokens read a step, in place of the preset's.")]
@@ -94,35 +99,49 @@ def command(
     gain: Gain = None,
     last: Last = False,
     held_out: HeldOut = 0.1,
-    evaluate: Evaluate = 512,
+    evaluate: Evaluate = None,
+    predicting: fit_predictor.Predicting,
     seed: options.Seed = 0,
     loading: options.Loading,
     revision: options.Revision = None,
     as_json: options.Json = False,
 ) -> None:
-    """Fit a lens on a text and judge it on held-out documents; the same command resumes one that was stopped."""
+    """Fit on a text and judge on held-out documents; the same command resumes one that was stopped."""
     flags = locals()
     given = {name: flags[name] for name in TRAINING if flags[name] is not None and flags[name] is not False}
-    if kind not in KINDS:
-        raise UnknownName("thing to fit", kind, KINDS)
-    if kind != "tuned-lens" and given:
-        raise BadInput(
-            f"--{next(iter(given)).replace('_', '-')} belongs to tuned-lens; a {kind} is not trained"
-        )
-    if kind != "ridge-lens" and ridge:
-        raise BadInput("--ridge belongs to ridge-lens; a tuned lens starts from one with --init ridge")
+    _check(kind, given, ridge, predicting)
     if kind == "frequency":
         from depthscope.cli.fit_frequency import counted
 
         table = out or Path("lenses") / f"{Path(model).name}-frequency.npz"
         counted(model, text, field, tokens, table, revision, as_json)
         return
-    reading = options.Corpus(text, tokens or DEFAULT, window, field, max_length, bos, chat).reading()
+    corpus = options.Corpus(text, tokens or 0, window, field, max_length, bos, chat)
     judging = {"held_out": held_out, "evaluate": evaluate, "seed": seed}
-    study = _study(kind, reading, ridge, given, judging)
+    if kind == "predictor":
+        found = loading.open(model, revision)
+        fit_predictor.trained(predicting, given, corpus, judging, found, out, as_json)
+        return
+    reading = replace(corpus, tokens=tokens or DEFAULT).reading()
+    study = _study(kind, reading, ridge, given, {**judging, "evaluate": evaluate or JUDGED})
     found = loading.open(model, revision)
     folder = out or Path("lenses") / f"{Path(model).name}-{kind.removesuffix('-lens')}"
     _fitted(study, found, folder, as_json)
+
+
+def _check(kind: str, given: dict[str, Any], ridge: str, predicting: fit_predictor.Predicting) -> None:
+    """Refuse what is no kind, and flags of another kind."""
+    if kind not in KINDS:
+        raise UnknownName("thing to fit", kind, KINDS)
+    shared = fit_predictor.SHARED if kind == "predictor" else ()
+    foreign = [name.replace("_", "-") for name in given if name not in shared]
+    if kind != "tuned-lens" and foreign:
+        why = "a predictor has none" if kind == "predictor" else f"a {kind} is not trained"
+        raise BadInput(f"--{foreign[0]} belongs to tuned-lens; {why}")
+    if kind != "ridge-lens" and ridge:
+        raise BadInput("--ridge belongs to ridge-lens; a tuned lens starts from one with --init ridge")
+    if kind != "predictor" and predicting.given():
+        raise BadInput(f"{predicting.given()[0]} belongs to predictor; a {kind} has none")
 
 
 def _study(kind: str, reading: Reading, ridge: str, given: dict[str, Any], judging: dict[str, Any]) -> Any:  # noqa: ANN401
