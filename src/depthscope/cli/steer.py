@@ -27,6 +27,7 @@ PerLabel = Annotated[int, typer.Option(help="Documents of a label at most.")]
 Reserve = Annotated[
     float, typer.Option(help="Share of documents that predictors were not trained on; 0 takes all of them.")
 ]
+Fitted = Annotated[int, typer.Option(help="Documents of a label that means and vectors are taken over.")]
 Layers = Annotated[
     str, typer.Option(help="Layers whose states are steered: 0,7,14; default: all with a predictor.")
 ]
@@ -53,6 +54,7 @@ class Texts:
     per_label: PerLabel = 60
     window: options.Window = 96
     reserve: Reserve = 0.3
+    fitted: Fitted = 20
     pairs: Pairs = 24
     first: First = 4
 

@@ -84,6 +84,7 @@ class ComponentSteering:
     Args:
         predictor: folder that `depthscope fit predictor` left.
         source, label, per_label, window, reserve: the labelled texts, see `materials.probe_windows`.
+        fitted: training texts of a label that means are taken over, at most; the judge reads all.
         layers: which predictors; empty for all. at: the layer that written text is steered at; -1: the middle one.
         levels: what parts are scaled by, less one. strengths: of vectors, in mean lengths of h.
         pairs: pairs of test texts of different domains; each gives both directions of the effects and one of the texts.
@@ -97,6 +98,7 @@ class ComponentSteering:
     per_label: int = 60
     window: int = 96
     reserve: float = SHARE
+    fitted: int = 20
     layers: tuple[int, ...] = ()
     at: int = -1
     levels: tuple[float, ...] = (-1.0, -0.5, 0.5, 1.0)
@@ -119,10 +121,14 @@ class ComponentSteering:
                 f"prompt={self.prompt} and new={self.new} of a window of {self.window}: at least {PIECE} tokens are "
                 "written, and both fit into a window, because the other text is read along; or new=0"
             )
-        if self.pairs < 1 or not 1 <= self.first < min(self.prompt, self.window - 1) or self.telling < 1:
+        if (
+            min(self.pairs, self.fitted) < 1
+            or not 1 <= self.first < min(self.prompt, self.window - 1)
+            or self.telling < 1
+        ):
             raise BadInput(
-                f"pairs={self.pairs}, first={self.first}, telling={self.telling}: at least 1 each, and first below the "
-                "prompt"
+                f"pairs={self.pairs}, fitted={self.fitted}, first={self.first}, telling={self.telling}: at least 1 each, "
+                "and first below the prompt"
             )
 
     @property
@@ -153,7 +159,16 @@ class ComponentSteering:
         how = Writing(self.prompt, self.new, self.strength, self.temperature, self.first, work.seed)
         plan = cells(self.levels, self.strengths)
         bench = Bench(
-            work, self.predictor, self.depends(), self.layers, self.at, plan, how, self.telling, self.pairs
+            work,
+            self.predictor,
+            self.depends(),
+            self.layers,
+            self.at,
+            plan,
+            how,
+            self.telling,
+            self.pairs,
+            self.fitted,
         )
         facts = Facts.of(work.model.anatomy, "documents", work.seed, work.model.name)
         steps = [[bench.effect(state, k) for k in range(len(bench.pairs))] for state in bench.states]

@@ -36,7 +36,7 @@ class Bench:
     Args:
         folder: of the predictors. identity: theirs, part of the key of every step. layers: asked for, empty for all.
         at: the layer that texts are steered at; -1: the middle one. telling: tokens that tell a domain.
-        most: pairs.
+        most: pairs. each: training windows of a label that means are taken over.
     """
 
     work: Work
@@ -48,6 +48,7 @@ class Bench:
     how: Writing
     telling: int
     most: int
+    each: int
 
     @property
     def model(self) -> Model:
@@ -113,7 +114,7 @@ class Bench:
         path = self.work.journal.folder / f"{self._key('reference', states=list(states))}.safetensors"
         if not path.exists():
             made = references(
-                self.model, self.predictors, states, self.part("train"), self.labels, self.classes,
+                self.model, self.predictors, states, self.fitted, self.labels, self.classes,
                 self.how.first, self.work.seed,
             )  # fmt: skip
             named = {
@@ -123,6 +124,18 @@ class Bench:
             write_bytes(path, save(named))
         stored = load_file(path)
         return {s: Reference.of_tensors(_under(f"{s}:", stored)) for s in states}
+
+    @property
+    def fitted(self) -> list[Window]:
+        """The first training windows of each label."""
+        taken: dict[str, int] = dict.fromkeys(self.labels, 0)
+        found: list[Window] = []
+        for w in self.part("train"):
+            label = str(w.about["label"])
+            if taken[label] < self.each:
+                taken[label] += 1
+                found.append(w)
+        return found
 
     def part(self, name: str) -> list[Window]:
         """The windows of one part of the split."""
@@ -187,7 +200,7 @@ class Bench:
     @property
     def _about(self) -> dict[str, Any]:
         """What every step depends on; texts and model are the journal's own."""
-        return {**self.identity, "first": self.how.first, "seed": self.work.seed}
+        return {**self.identity, "fitted": self.each, "first": self.how.first, "seed": self.work.seed}
 
     def about(self) -> dict[str, Any]:
         """What the measurements of texts say besides the texts."""
@@ -202,7 +215,7 @@ class Bench:
         """What a reader must know of the texts and predictors."""
         return [
             f"{len(self.pairs)} pairs of test texts from {len(self.labels)} domains; means and vectors over "
-            f"{len(self.part('train'))} training windows, the judge fitted on the same.",
+            f"{len(self.fitted)} training windows, the judge fitted on {len(self.part('train'))}.",
             f"Positions before {self.how.first} are left as they are. Texts are steered at layer {self.state - 1}.",
         ]
 
