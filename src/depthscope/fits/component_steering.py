@@ -127,8 +127,8 @@ class ComponentSteering:
             or self.telling < 1
         ):
             raise BadInput(
-                f"pairs={self.pairs}, fitted={self.fitted}, first={self.first}, telling={self.telling}: at least 1 each, "
-                "and first below the prompt"
+                f"pairs={self.pairs}, fitted={self.fitted}, first={self.first}, telling={self.telling}: at least 1 "
+                "each, and first below the prompt"
             )
 
     @property
