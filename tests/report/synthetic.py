@@ -1065,12 +1065,14 @@ def results() -> dict[str, Result]:
         heads.retrieval_heads,
         heads.retrieval_ablation,
     )
+    import component_results
     import function_results
     import grammar_results
 
     found = {one.analysis: one for one in (make() for make in made)}
     import steering_results
 
+    found |= component_results.results()
     return found | grammar_results.results() | function_results.results() | steering_results.results()
 
 

@@ -9,7 +9,16 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from depthscope.report import early_guesses, erasure, heads, linear_maps, residual, similarity, valley
+from depthscope.report import (
+    components,
+    early_guesses,
+    erasure,
+    heads,
+    linear_maps,
+    residual,
+    similarity,
+    valley,
+)
 from depthscope.report.adaptive import tokens_differ
 from depthscope.report.correlates import metrics_follow
 from depthscope.report.difficulty import harder_deeper
@@ -217,6 +226,9 @@ RULES: tuple[tuple[str, Callable[[Results], Verdict]], ...] = (
     ("layer_quality", metrics_follow),
     ("augmentation_invariance", similarity.most_invariant),
     ("layer_similarity", similarity.largest_change),
+    ("predictability", components.novelty_surprises),
+    ("component_probes", components.domain_expected),
+    ("component_probes", components.token_novel),
     ("model_similarity", similarity.late_or_early),
     ("induction_heads", heads.copies_context),
     ("induction_ablation", heads.induction_needed),
