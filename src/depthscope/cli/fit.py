@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from depthscope.cli import fit_predictor, options
+from depthscope.cli import fit_predictor, fit_sweep, options
 from depthscope.cli.output import command_line, say_json, say_table
 from depthscope.cli.progress import bar
 from depthscope.errors import BadInput, UnknownName
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from depthscope.fits.watch import Watch
     from depthscope.runtime.lens import Lens
 
-KINDS = ("ridge-lens", "tuned-lens", "frequency", "predictor")
+KINDS = ("ridge-lens", "tuned-lens", "frequency", "predictor", "predictor-sweep")
+PREDICTORS = {"predictor": fit_predictor.SHARED, "predictor-sweep": fit_sweep.SHARED}
+"""Kinds that leave a run, and the flags of a tuned lens that each has."""
 DEFAULT = 65536
 """Tokens a lens is fitted on."""
 JUDGED = 512
@@ -31,7 +33,7 @@ TRAINING = (
 )  # fmt: skip
 """Flags that only a tuned lens has."""
 
-Kind = Annotated[str, typer.Argument(help="ridge-lens, tuned-lens, frequency or predictor.")]
+Kind = Annotated[str, typer.Argument(help="ridge-lens, tuned-lens, frequency, predictor or predictor-sweep.")]
 Out = Annotated[
     Path | None, typer.Option(help="Folder of the lens, or file of the table; default: lenses/MODEL-KIND.")
 ]
@@ -118,9 +120,9 @@ def command(
         return
     corpus = options.Corpus(text, tokens or 0, window, field, max_length, bos, chat)
     judging = {"held_out": held_out, "evaluate": evaluate, "seed": seed}
-    if kind == "predictor":
-        found = loading.open(model, revision)
-        fit_predictor.trained(predicting, given, corpus, judging, found, out, as_json)
+    if kind in PREDICTORS:
+        study_of = fit_predictor.trained if kind == "predictor" else fit_sweep.swept
+        study_of(predicting, given, corpus, judging, loading.open(model, revision), out, as_json)
         return
     reading = replace(corpus, tokens=tokens or DEFAULT).reading()
     study = _study(kind, reading, ridge, given, {**judging, "evaluate": evaluate or JUDGED})
@@ -133,14 +135,14 @@ def _check(kind: str, given: dict[str, Any], ridge: str, predicting: fit_predict
     """Refuse what is no kind, and flags of another kind."""
     if kind not in KINDS:
         raise UnknownName("thing to fit", kind, KINDS)
-    shared = fit_predictor.SHARED if kind == "predictor" else ()
+    shared = PREDICTORS.get(kind, ())
     foreign = [name.replace("_", "-") for name in given if name not in shared]
     if kind != "tuned-lens" and foreign:
-        why = "a predictor has none" if kind == "predictor" else f"a {kind} is not trained"
+        why = "a predictor has none" if kind in PREDICTORS else f"a {kind} is not trained"
         raise BadInput(f"--{foreign[0]} belongs to tuned-lens; {why}")
     if kind != "ridge-lens" and ridge:
         raise BadInput("--ridge belongs to ridge-lens; a tuned lens starts from one with --init ridge")
-    if kind != "predictor" and predicting.given():
+    if kind not in PREDICTORS and predicting.given():
         raise BadInput(f"{predicting.given()[0]} belongs to predictor; a {kind} has none")
 
 

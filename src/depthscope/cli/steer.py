@@ -159,4 +159,6 @@ def _effects(found: Any) -> Iterator[dict[str, str]]:  # noqa: ANN401
 
 def _cell(measurement: Any, **at: Any) -> str:  # noqa: ANN401
     cell = measurement.select(**at)
+    if cell.low is None or cell.high is None:
+        return f"{cell.scalar():.3f}"
     return f"{cell.scalar():.3f} [{float(cell.low):.3f}, {float(cell.high):.3f}]"
