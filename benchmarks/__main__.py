@@ -12,11 +12,12 @@ import torch
 
 import depthscope as ds
 from benchmarks.cases import CASES
+from benchmarks.heads import head_memory
 from benchmarks.lenses import step_memory
 from benchmarks.paired import ASKED, PAIRS
 from benchmarks.processes import loading, memory
 
-NAMES = (*CASES, "loading", "memory", "step_memory")
+NAMES = (*CASES, "loading", "memory", "step_memory", "head_memory")
 
 
 def main() -> None:
@@ -39,6 +40,8 @@ def main() -> None:
             measured = CASES[name](model)
         elif name == "loading":
             measured = [loading(given.model)]
+        elif name == "head_memory":
+            measured = [head_memory(given.model)]
         elif name == "step_memory":
             measured = [step_memory(given.model), step_memory(given.large)]
         else:

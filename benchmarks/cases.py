@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from benchmarks.heads import head_ablations, head_scores, last_token
 from benchmarks.layer_tasks import layer_tasks
 from benchmarks.lenses import lens_step, ridge
 from benchmarks.paired import Ratio, paired
@@ -137,4 +138,7 @@ CASES = {
     "similarity": similarity,
     "layer_tasks": layer_tasks,
     "dime": dime_orders,
+    "head_scores": head_scores,
+    "last_token": last_token,
+    "head_ablations": head_ablations,
 }
