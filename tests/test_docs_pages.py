@@ -79,6 +79,7 @@ def run(
     short = {"source": "short", "lengths": (24,), "depths": (0.5,), "limit": 1}
     few["induction_heads"] = {"length": 6, "short": 4, "examples": 1}
     few["induction_ablation"] = {"sizes": (1,), "draws": 1, "length": 6, "examples": 1, "text_length": 16}
+    few["head_composition"] = {"readers": 1, "length": 6, "examples": 1}
     few["retrieval_heads"] = {**short, "echo": 4, "echoes": 1}
     few["retrieval_ablation"] = {**short, "sizes": (1,), "draws": 1}
     few["grammar_heads"] = {"source": "", "sentences": 6, "fewest": 1}

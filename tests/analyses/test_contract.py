@@ -32,7 +32,12 @@ Row = tuple[tuple[str, ...], str]
 
 DEPTHS = ("first", "stable", "persistent")
 SCORES = {"entropy": "nats", "entropy_norm": "1", "distance": "tokens"}
-MASSES = ("previous", "first", "self", "local_8", "local_32")
+MASSES = (
+    *("previous", "first", "self", "local_8", "local_32", "local_128", "bos", "sep", "punct", "newline"),
+    *(f"{name}_weighted" for name in ("previous", "first", "self", "local_8", "local_32")),
+)
+RARE = ("next", "far_mass", "kv_spread", "distance_nosink")
+"""Scores of heads that only some models or texts have."""
 PROFILE = (
     "prompt_entropy",
     "prompt_entropy_s2",
@@ -508,6 +513,14 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
         "shifted_weight": (("layer", "head", "offset"), "probability"),
         "position_r2": (("state",), "1"),
     },
+    "minimal_pairs": {
+        "accuracy": ((), "probability"),
+        "paradigm_accuracy": (("task",), "probability"),
+        "field_accuracy": (("feature",), "probability"),
+        "margin": ((), "nats"),
+        "paradigm_margin": (("task",), "nats"),
+        "good_loss": ((), "nats"),
+    },
     "head_atlas": {
         **dict.fromkeys(
             (
@@ -549,6 +562,13 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
     "head_patterns": {
         **{name: (("layer", "head"), unit) for name, unit in SCORES.items()},
         **dict.fromkeys(MASSES, (("layer", "head"), "probability")),
+        **dict.fromkeys(("next", "far_mass", "best_offset_mass"), (("layer", "head"), "probability")),
+        "kv_spread": (("layer", "head"), "nats"),
+        "entropy_norm_weighted": (("layer", "head"), "1"),
+        **dict.fromkeys(
+            ("distance_nosink", "distance_weighted", "best_offset"), (("layer", "head"), "tokens")
+        ),
+        "offset_profile": (("layer", "head", "offset"), "probability"),
     },
     "induction_heads": {
         **dict.fromkeys(INDUCED, (("layer", "head"), "probability")),
@@ -568,6 +588,11 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
             for name in ("first_copy_loss", "second_copy_loss", "text_loss", "in_context_score")
         },
         "intact_second_copy_accuracy": ((), "probability"),
+    },
+    "head_composition": {
+        "key_drop": (("other", "layer", "head"), "probability"),
+        **dict.fromkeys(("key_composition", "key_composition_z"), (("other", "layer", "head"), "1")),
+        **dict.fromkeys(("previous_drop", "weights_drop"), ((), "1")),
     },
     "retrieval_heads": {
         **dict.fromkeys(RETRIEVED, (("layer", "head"), "probability")),
@@ -590,6 +615,9 @@ REFUSALS: dict[tuple[str, str], str] = {
 }
 REFUSALS["bert", "streaming_cache"] = "it is no causal language model: it keeps no cache of what came before"
 REFUSALS["bert", "depth_by_difficulty"] = "it is no causal language model, so no answer follows a problem"
+REFUSALS["bert", "minimal_pairs"] = (
+    "it is no causal language model, so a sentence has no probability token by token"
+)
 REFUSALS["bert", "option_depth"] = "it is no causal language model, so no option follows a prompt"
 REFUSALS["bert", "option_patch"] = (
     "it is no causal language model: a patched last position changes all others too"
@@ -610,14 +638,20 @@ REFUSALS["bert", "iteration_heads"] = "it is no causal language model, so it wri
 NO_NEXT_TOKEN = "it is no causal language model: there is no next token whose loss could rise"
 for name in ("surgery", "pruning_criteria", "pruning_damage"):
     REFUSALS["bert", name] = NO_NEXT_TOKEN
-OF_HEADS = ("induction_heads", "induction_ablation", "retrieval_heads", "retrieval_ablation")
+OF_HEADS = (
+    "induction_heads",
+    "induction_ablation",
+    "head_composition",
+    "retrieval_heads",
+    "retrieval_ablation",
+)
 for name in OF_HEADS:
     REFUSALS |= {(family, name): NO_HEADS for family in ("mamba", "mamba2", "rwkv", "xlstm", "zamba2")}
-for name in OF_HEADS[:2]:
+for name in OF_HEADS[:3]:
     REFUSALS["bert", name] = (
         "it is no causal language model: what comes again stands on both sides of a token"
     )
-for name in OF_HEADS[2:]:
+for name in OF_HEADS[3:]:
     REFUSALS["bert", name] = "it is no causal language model, so no answer follows a question"
 KEPT_MORE = {"falcon_h1": "both", "recurrent_gemma": "ssm, local"}
 for family in ("jamba", "lfm2", "falcon_h1", "qwen3_next", "recurrent_gemma"):
@@ -670,9 +704,10 @@ PARAMETERS = {
     "residual_erasure": {"prompts": 2, "longest": 16},
     "integrated_gradients": {"prompts": 1, "longest": 16, "steps": 4, "cap": 4},
     "adaptive_compute": {"positions": 64},
-    "head_patterns": {"every_query": 4},
+    "head_patterns": {"every_query": 4, "stream": (1, 4), "offsets": 8},
     "induction_heads": {"length": 4, "short": 3, "examples": 1},
     "induction_ablation": {"sizes": (1,), "modes": ("mean",), "draws": 1, **ONE_BLOCK},
+    "head_composition": {"readers": 1, "length": 4, "examples": 1},
     "retrieval_heads": {**NEEDLES, "echo": 4, "echoes": 1},
     "retrieval_ablation": {**NEEDLES, "sizes": (1,), "draws": 1},
     "function_vectors": {
@@ -690,11 +725,13 @@ PARAMETERS = {
     "streaming_cache": {"texts": 1, "length": 24, "budgets": (8,)},
     "grammar_heads": {"source": "", "sentences": 4, "fewest": 1},
     "head_atlas": {"sentences": 4, "arcs": 2},
+    "minimal_pairs": {"pairs": 2},
 }
 UNTRUE = ("accuracy", "full_accuracy", "full_cross_entropy")
 """Measurements against the true next token, which only causal models have."""
 BY_DATA = {
     *(("massive_activations", name) for name in MASSIVE),
+    *(("head_patterns", name) for name in RARE),
     *(("attention_sinks", name) for name in MEASUREMENTS["attention_sinks"]),
     *(("streaming_cache", name) for name in ("loss", "excess")),
     ("layer_quality", "control"),
@@ -785,7 +822,8 @@ def missing_cells(analysis: str, name: str, anatomy: Anatomy) -> np.ndarray | bo
             return none[..., None] if name == "mode_share" else none
         return none[:, 0] if writer == "attention" else none[:, 1] if writer == "mlp" else False
     if analysis == "head_patterns":
-        return np.array([[x.attn is None] * anatomy.n_heads for x in layers])
+        absent = np.array([[x.attn is None] * anatomy.n_heads for x in layers])
+        return absent[..., None] if name == "offset_profile" else absent
     return False
 
 

@@ -1062,6 +1062,7 @@ def results() -> dict[str, Result]:
         corpus_statistics,
         heads.induction_heads,
         heads.induction_ablation,
+        heads.head_composition,
         heads.retrieval_heads,
         heads.retrieval_ablation,
     )

@@ -14,6 +14,7 @@ GONE = "layer 3 has no attention heads"
 for name, question in {
     "induction_heads": "Which heads look at what followed the last time?",
     "induction_ablation": "What is lost without them?",
+    "head_composition": "Whose writes do they match by?",
     "retrieval_heads": "Which heads fetch an answer?",
     "retrieval_ablation": "Does the model still answer without them?",
 }.items():
@@ -62,6 +63,14 @@ def induction_ablation(rise: float = 1.0, control: float = 0.02) -> Result:
         measurement("intact_second_copy_loss", {}, 3.0, "nats"),
     ]
     return result("induction_ablation", found)
+
+
+def head_composition() -> Result:
+    value = np.zeros((2, L, H))
+    value[:, 2, 4] = 0.6, 0.3
+    value[:, 7:] = np.nan
+    by = {"other": ("L7H2", "L7H3"), **BY}
+    return result("head_composition", [measurement("key_drop", by, value, "probability", missing=GONE)])
 
 
 def retrieval_heads() -> Result:
