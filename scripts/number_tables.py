@@ -152,7 +152,21 @@ def families() -> str:
 TABLES: Mapping[str, Callable[[Mapping[str, Measurement]], str]] = {
     "curves": curves, "grid": grid, "halves": halves, "largest": largest, "scalars": scalars, "cell": cell,
 }  # fmt: skip
-KINDS = ("run", "laws", *TABLES)
+KINDS = ("run", "laws", "texts", *TABLES)
+
+
+def texts(numbers: Numbers, analysis: str, pair: str) -> str:
+    """What was written after one prompt, a row for each change; model text stands as text, whatever it holds."""
+    rows = [row for row in numbers["analyses"][analysis]["written"] if row["pair"] == int(pair)]
+    first = rows[0]
+    said = f"Prompt (B, `{first['own']}`; A is `{first['other']}`): {_quoted(first['prompt'])}"
+    body = [[row["done"], _quoted(row["text"]), _number(row["towards_other"])] for row in rows]
+    return f"{said}\n\n{_table(['what was done', 'what was written', 'share for A'], body)}"
+
+
+def _quoted(text: str) -> str:
+    """Text that can be neither markup nor the end of a cell."""
+    return "".join(char if char.isalnum() or char in " ,;:" else f"&#{ord(char)};" for char in text)
 
 
 def _flat(asked: str, m: Measurement) -> dict[str, Measurement]:

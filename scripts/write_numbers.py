@@ -18,6 +18,7 @@ A page asks for numbers between two comments; what stands there is replaced. `MO
     <!-- numbers: MODEL largest ANALYSIS NAME ... -->        the five largest cells of each
     <!-- numbers: MODEL scalars ANALYSIS NAME ... -->        single numbers
     <!-- numbers: MODEL cell ANALYSIS NAME[state=3] -->      one number, within a sentence
+    <!-- numbers: MODEL texts ANALYSIS 0 -->                 what was written after the first prompt
     <!-- numbers: families -->                               the architectures
     <!-- end numbers -->
 """
@@ -33,14 +34,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from number_tables import DIGITS, KINDS, Numbers, families, laws, origin, table
+from number_tables import DIGITS, KINDS, Numbers, families, laws, origin, table, texts
 
+from depthscope.report.written import passages_of
 from depthscope.results.measurement import COLUMNS, Measurement
 from depthscope.results.result import Result
 from depthscope.store.run import Run, open_run
 
 ROOT = Path(__file__).parent.parent
 PAGES, NUMBERS = ROOT / "docs", ROOT / "docs" / "numbers"
+PROMPTS = 6
+"""So many prompts of a run that writes are kept, in its order."""
 BLOCK = re.compile(r"(?<!`)(<!-- numbers: ([^>]+?) -->)(\s*).*?(\s*)(<!-- end numbers -->)", re.DOTALL)
 ABSENT = "`make demo`, then `python scripts/write_numbers.py runs/demo`, writes the numbers here."
 
@@ -59,9 +63,27 @@ def _results(run: Mapping[str, Result]) -> dict[str, Any]:
         name: {
             "parameters": dict(result.parameters),
             "measurements": {n: _stored(m) for n, m in result.findings.measurements.items()},
+            **_texts(result),
         }
         for name, result in run.items()
     }
+
+
+def _texts(result: Result) -> dict[str, Any]:
+    """What was written after the first prompts, where the result holds texts."""
+    if "written" not in result.findings.examples:
+        return {}
+    passages = passages_of(result.findings.examples["written"])[:PROMPTS]
+    return {
+        "written": [
+            {
+                "pair": k, "own": found.own, "other": found.other, "prompt": found.prompt, "done": row.name,
+                "text": row.text, "towards_other": _rounded(row.leaning),
+            }
+            for k, found in enumerate(passages)
+            for row in found.rows
+        ]
+    }  # fmt: skip
 
 
 def numbers_of_comparison(runs: list[Run], seeds: bool) -> dict[str, Any]:
@@ -146,6 +168,8 @@ def rendered(asked: list[str], numbers: Mapping[str, Numbers], page: Path) -> st
         return ABSENT if kind == "run" else ""
     if kind == "run":
         return origin(numbers[model], f"{_to_docs(page)}numbers/{model}.json")
+    if kind == "texts":
+        return texts(numbers[model], *rest)
     return laws(numbers[model]) if kind == "laws" else table(numbers[model], kind, *rest)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from depthscope.results.measurement import Measurement
+from depthscope.results.measurement import Measurement, Table
 from depthscope.results.result import Findings, Result, Text
 from depthscope.store.folder import RunFolder
 from depthscope.store.run import Run, open_run
@@ -161,3 +161,27 @@ def test_the_origin_of_numbers_is_linked_from_every_depth(toy: Run):
 def test_writing_numbers_needs_no_torch():
     code = "import sys, write_numbers; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=SCRIPTS).returncode == 0
+
+
+def test_written_texts_stand_in_a_page_as_text_whatever_they_hold(tmp_path: Path):
+    columns = {
+        "pair": [0, 0], "prompt": ["It | is"] * 2, "own": ["a"] * 2, "other": ["b"] * 2,
+        "variant": ["plain", "swap_predictable"], "text": ["plain *words*", "<b>`x`|y</b>\n"],
+        "towards_other": [0.25, 0.75], "shared_own": [0.5, np.nan],
+    }  # fmt: skip
+    written = Table({name: np.asarray(values) for name, values in columns.items()})
+    found = Findings({"loss": curve("loss", [1.0])}, {"written": written})
+    about = {
+        "model": MODEL,
+        "data": DATA,
+        "seed": 0,
+        "depthscope": "0.1.0",
+        "command": "depthscope steer toy",
+    }
+    with RunFolder.create(tmp_path / "run", {**about, "verification": [LAW], "complete": True}) as folder:
+        folder.write_result(Result("component_steering", {}, found, WORDS, {}))
+    numbers = {"toy": json.loads(script.json_text(script.numbers_of(open_run(tmp_path / "run"))))}
+    said = script.rendered(["toy", "texts", "component_steering", "0"], numbers, ROOT)
+    assert "It &#124; is" in said
+    assert "| unsteered | plain &#42;words&#42; | 0.2500 |" in said
+    assert "&#60;b&#62;&#96;x&#96;&#124;y&#60;&#47;b&#62;" in said

@@ -35,10 +35,11 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Continuation:
-    """One text: what was done, what was written, and the share of A's domain against B's."""
+    """One text: what was done, what was written, and the judge's share for A's domain against B's, also in words."""
 
     name: str
     text: str
+    leaning: float
     share: str
     kept: str
     strong: bool = False
@@ -71,6 +72,7 @@ def _passage(table: Table, chosen: np.ndarray) -> Passage:
         Continuation(
             NAMES.get(v, readable(v)),
             readable(str(columns["text"][found[v]])),
+            float(columns["towards_other"][found[v]]),
             _share(float(columns["towards_other"][found[v]])),
             _share(float(columns["shared_own"][found[v]])),
             v == "swap_predictable",
