@@ -75,6 +75,7 @@ def run(
     few["component_probes"] = {"predictor": predictor, "window": 24, "probed": 2, "controls": (), "steps": 10}
     one = dict.fromkeys(("shots", "taken", "corrupted", "queries", "heads"), 1)
     few["function_vectors"] = {"tasks": ("next_item",), "solved": 0.0, **one}
+    few["mlp_memory"] = {"neurons": 4, "contexts": 2}
     few["iteration_heads"] = {"lengths": (2,), "sequences": 2, "shots": 1}
     short = {"source": "short", "lengths": (24,), "depths": (0.5,), "limit": 1}
     few["induction_heads"] = {"length": 6, "short": 4, "examples": 1}
@@ -82,6 +83,7 @@ def run(
     few["head_composition"] = {"readers": 1, "length": 6, "examples": 1}
     few["retrieval_heads"] = {**short, "echo": 4, "echoes": 1}
     few["retrieval_ablation"] = {**short, "sizes": (1,), "draws": 1}
+    few["minimal_pairs"] = {"pairs": 2}
     few["grammar_heads"] = {"source": "", "sentences": 6, "fewest": 1}
     asked = [ANALYSES[name](**few.get(name, {})) for name in ANALYSES]
     with signatures_unchecked():

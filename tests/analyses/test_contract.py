@@ -501,6 +501,13 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
         "cosine": (("task", "option"), "1"),
         "vector": (("task", "feature"), "1"),
     },
+    "mlp_memory": {
+        **dict.fromkeys(
+            ("agreement", "agreement_chance", "value_probability"), (("layer", "mode"), "probability")
+        ),
+        "trigger_entropy": (("layer", "mode"), "nats"),
+        "active_share": (("layer",), "probability"),
+    },
     "iteration_heads": {
         **{
             f"{place}_{name}": (("layer", "head"), unit)
@@ -634,6 +641,11 @@ for asking in ("predictability", "component_probes"):
         "it is no causal language model: a state has seen the tokens it would be predicted before"
     )
 REFUSALS["bert", "function_vectors"] = "it is no causal language model, so no answer follows a prompt"
+REFUSALS["bert", "mlp_memory"] = (
+    "it is no causal language model: there is no next token that a value could say"
+)
+for sparse in ("gpt_oss", "mamba", "mamba2", "mixtral", "zamba2"):
+    REFUSALS[sparse, "mlp_memory"] = "its MLPs have no one last projection whose columns could be memories"
 REFUSALS["bert", "iteration_heads"] = "it is no causal language model, so it writes no steps"
 NO_NEXT_TOKEN = "it is no causal language model: there is no next token whose loss could rise"
 for name in ("surgery", "pruning_criteria", "pruning_damage"):
@@ -720,6 +732,7 @@ PARAMETERS = {
         "solved": 0.0,
     },
     "iteration_heads": {"lengths": (2,), "sequences": 2, "shots": 1, "few": 0},
+    "mlp_memory": {"neurons": 4, "contexts": 2},
     "attention_sinks": {"texts": 3, "controls": 1, "length": 16},
     "massive_activations": {"tokens": 32, "documents": 2},
     "streaming_cache": {"texts": 1, "length": 24, "budgets": (8,)},
@@ -845,7 +858,9 @@ def check(analysis: str, name: str, found: Measurement, anatomy: Anatomy) -> Non
     where = f"{anatomy.name} {analysis}/{name}"
     assert tuple(found.axes) == axes, where
     assert found.unit == unit, where
-    for axis in set(axes) & set(SIZES):
+    for axis in (
+        set(axes) & set(SIZES) if analysis != "mlp_memory" else ()
+    ):  # it follows layers that have an MLP
         assert len(found.axes[axis]) == SIZES[axis](anatomy), where
     absent = np.isnan(found.value)
     if (analysis, name) not in BY_DATA:

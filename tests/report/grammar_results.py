@@ -73,5 +73,28 @@ def head_atlas() -> Result:
     return result("head_atlas", found, heads=Table(table), arcs=Table(arcs))
 
 
+def minimal_pairs() -> Result:
+    tasks = {"task": ["attractor", "no attractor"]}
+    found = [made("accuracy", {}, 0.8), made("paradigm_accuracy", tasks, [0.4, 0.9])]
+    return result("minimal_pairs", found)
+
+
+def grammar_emergence() -> Result:
+    from depthscope.fits import grammar_emergence as study
+
+    steps = {"step": [0, 1, 4, 16, 64]}
+    rise = np.array([0.1, 0.1, 0.4, 0.8, 0.9])
+    found = [made(name, steps, rise) for name in study.CURVES[1:]]
+    found += [
+        made("loss", steps, 5 - rise, "nats"),
+        made("onset", {"score": study.CURVES}, np.arange(5.0), "1"),
+    ]
+    text = Text.of(study.__doc__ or "")
+    return Result("grammar_emergence", {}, Findings({m.name: m for m in found}), text, {})
+
+
 def results() -> dict[str, Result]:
-    return {one.analysis: one for one in (make() for make in (grammar_heads, head_atlas))}
+    return {
+        one.analysis: one
+        for one in (make() for make in (grammar_heads, head_atlas, minimal_pairs, grammar_emergence))
+    }

@@ -24,6 +24,7 @@ VERBS = {
     "pair": "Train a small transformer and a small Mamba on the same tokens, with checkpoints.",
     "iterate": "Train a small transformer on sequences that are worked through step by step.",
     "checkpoints": "Audit every checkpoint of a training, and lay what they measure over each other.",
+    "emergence": "Say when grammar appears in a training: in its heads, and in what the model prefers.",
     "exit": "Say whether early exits pay: simulated on a text, and in text that the model writes.",
     "similarity": "Say how alike the states of two models are over the same texts.",
     "prune": "Remove layers, say what it costs, and leave a smaller checkpoint that loads.",

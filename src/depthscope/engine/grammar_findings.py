@@ -227,6 +227,13 @@ class GrammarFindings:
         units = tuple(map(str, names))
         return tuple(PerDocument(units, s.reshape(size), counts.reshape(size)) for s in (own, rival))  # type: ignore[return-value]
 
+    def parse_sums(self, relation: str = "") -> PerDocument:
+        """Right picks of the chosen heads on the judged half, sentence by sentence: of all relations, or of one."""
+        plain = [
+            (g, ()) for g in self.groups if (g.relation == relation if relation else ":" not in g.relation)
+        ]
+        return self._filled({}, plain, self._own)
+
     def _parse(self) -> list[Measurement]:
         """The implicit parse: the chosen heads of all relations together, subtypes left out as they count already."""
         plain = [(g, ()) for g in self.groups if ":" not in g.relation]
