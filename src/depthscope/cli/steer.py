@@ -12,7 +12,7 @@ import typer
 
 from depthscope.cli import options
 from depthscope.cli.output import say, say_json, say_table
-from depthscope.cli.progress import bar
+from depthscope.cli.progress import lines
 from depthscope.engine.progress import silent
 
 SHOWN = ("plain", "swap_predictable", "swap_novel", "swap_random", "other")
@@ -116,7 +116,7 @@ def command(
     study.depends()
     run = conduct(
         "component_steering", study, loading.open(model, revision), LabelledReading(study.material, work.seed),
-        out or Path("runs") / f"{Path(model).name}-steered", progress=silent if work.as_json else bar(), **work.said(),
+        out or Path("runs") / f"{Path(model).name}-steered", progress=silent if work.as_json else lines, **work.said(),
     )  # fmt: skip
     page = None
     if report:
