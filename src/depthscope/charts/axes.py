@@ -26,6 +26,8 @@ AXIS_TITLES = {
     "kept": "layers left",
     "position": "position (tokens)",
     "k": "heads ablated",
+    "sinks": "first keys kept",
+    "step": "step",
 }
 
 
