@@ -85,6 +85,9 @@ def run(
     few["retrieval_ablation"] = {**short, "sizes": (1,), "draws": 1}
     few["minimal_pairs"] = {"pairs": 2}
     few["grammar_heads"] = {"source": "", "sentences": 6, "fewest": 1}
+    few["attention_sinks"] = {"texts": 2, "controls": 1, "length": 16}
+    few["massive_activations"] = {"tokens": 64, "documents": 2}
+    few["streaming_cache"] = {"texts": 1, "length": 24, "budgets": (8,)}
     asked = [ANALYSES[name](**few.get(name, {})) for name in ANALYSES]
     with signatures_unchecked():
         return ds.audit(model, asked, tokens=512, window=32, out=out)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -675,30 +676,91 @@ def _mean_cosine(u: np.ndarray) -> float:
     return float((cosines.sum() - np.trace(cosines)) / (len(u) * (len(u) - 1)))
 
 
-def head_patterns(plain: Plain, passes: Sequence[Pass], every: int) -> Numbers:
+def head_patterns(
+    plain: Plain, passes: Sequence[Pass], ids: Sequence[Sequence[int]], every: int, offsets: int = 64
+) -> Numbers:
     """Means over every n-th query from 1 on; `first` and `previous` only where that key can be seen."""
-    names = ("entropy", "entropy_norm", "distance", "previous", "first", "self", "local_8", "local_32")
-    rows: dict[str, list[list[list[float]]]] = {name: [] for name in names}
+    shape = (len(plain.windows), plain.n_heads)
+    rows: dict[str, np.ndarray] = {}
+    profile = np.full((*shape, offsets), np.nan)
     for layer, window in enumerate(plain.windows):
-        for name, by_head in _heads(passes, layer, window, every).items():
-            rows[name].append(by_head)
-    return {
-        name: np.asarray([[np.mean(h) if h else np.nan for h in layer] for layer in rows[name]])
-        for name in rows
-    }
+        found = _heads(plain, passes, ids, layer, window, every)
+        for name, by_head in found.items():
+            table = rows.setdefault(name, np.full(shape, np.nan))
+            table[layer] = [np.mean(h) if h else np.nan for h in by_head]
+        for head in range(plain.n_heads):
+            for d in range(offsets):
+                seen = [
+                    float(one.patterns[layer][head, i, i - d])
+                    for one in passes
+                    for i in range(max(1, d), len(one.states[0]))
+                    if (i - 1) % every == 0
+                ]
+                profile[layer, head, d] = np.mean(seen) if seen else np.nan
+    none = np.full(shape, np.nan)
+    rows |= {"offset_profile": profile, "next": none, "far_mass": none}
+    rows["best_offset"] = np.nanargmax(profile, -1).astype(float)
+    rows["best_offset_mass"] = np.nanmax(profile, -1)
+    return rows
 
 
 def _heads(
-    passes: Sequence[Pass], layer: int, window: int | None, every: int
+    plain: Plain,
+    passes: Sequence[Pass],
+    ids: Sequence[Sequence[int]],
+    layer: int,
+    window: int | None,
+    every: int,
 ) -> dict[str, list[list[float]]]:
-    n_heads = len(passes[0].patterns[layer])
+    n_heads = plain.n_heads
     found: dict[str, list[list[float]]] = {}
-    for seen in passes:
+    for seen, read in zip(passes, ids, strict=True):
+        # the plain tokenizer spells id i as one printable character; no start, end or line feed is among them
+        signs = [unicodedata.category(chr(33 + i % 94))[0] in "PS" for i in read]
+        sinks, value = sinks_of(seen), _value_norms(plain, layer, seen.states[layer])
         for head in range(n_heads):
-            for i in range(1, len(seen.states[0]), every):
-                for name, value in _row(numbers(seen.patterns[layer][head, i]), i, window).items():
-                    found.setdefault(name, [[] for _ in range(n_heads)])[head].append(value)
+            for i in range(1, len(read), every):
+                a = numbers(seen.patterns[layer][head, i])
+                heavy = a * value[head] / (a * value[head]).sum()
+                rest = np.where(sinks, 0, a)
+                scores = _row(a, i, window) | {
+                    "local_128": sum(a[1 : i + 1]),
+                    "bos": 0.0, "sep": 0.0, "newline": 0.0, "punct": a[signs].sum(),
+                    "kv_spread": _spread_in_group(plain, seen.patterns[layer][:, i], head),
+                }  # fmt: skip
+                if rest.sum() > 0:
+                    scores["distance_nosink"] = sum(rest[j] * abs(i - j) for j in range(len(a))) / rest.sum()
+                again = _row(heavy, i, window)
+                scores |= {f"{name}_weighted": x for name, x in again.items() if name != "entropy"}
+                for name, x in scores.items():
+                    found.setdefault(name, [[] for _ in range(n_heads)])[head].append(float(x))
     return found
+
+
+def _value_norms(plain: Plain, layer: int, stream: Tensor) -> np.ndarray:
+    """|gain * W_O[:, h] v_j| of every head and key, [head key]."""
+    block = plain.blocks[layer]
+    _, _, v = plain.projected(block, stream)
+    d = v.shape[-1]
+    if plain.kind == "gpt2":
+        written = [v[h] @ block.attn.c_proj.weight[h * d : (h + 1) * d] for h in range(plain.n_heads)]
+    else:
+        weight = block.self_attn.o_proj.weight
+        written = [v[h] @ weight[:, h * d : (h + 1) * d].T for h in range(plain.n_heads)]
+    gain = 1.0 + block.post_attention_layernorm.weight if plain.kind == "gemma2" else 1.0
+    return np.stack([np.linalg.norm(numbers(w * gain), axis=-1) for w in written])
+
+
+def _spread_in_group(plain: Plain, rows: Tensor, head: int) -> float:
+    """Mean divergence of a head's row from those of the heads that share its keys."""
+    size = plain.n_heads // getattr(plain.config, "num_key_value_heads", plain.n_heads)
+    others = [h for h in range(head // size * size, (head // size + 1) * size) if h != head]
+    smooth = lambda h: 0.999 * numbers(rows[h]) + 0.001 / rows.shape[-1]  # noqa: E731
+    apart = [
+        _entropy((smooth(head) + smooth(h)) / 2) - (_entropy(smooth(head)) + _entropy(smooth(h))) / 2
+        for h in others
+    ]
+    return float(np.mean(apart)) if apart else math.nan
 
 
 def _row(a: np.ndarray, i: int, window: int | None) -> dict[str, float]:

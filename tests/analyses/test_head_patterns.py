@@ -10,7 +10,7 @@ import torch
 from planted import LENGTH, look
 
 from depthscope.analyses.head_patterns import HeadPatterns
-from depthscope.errors import Refused
+from depthscope.errors import BadInput, Refused
 from depthscope.results.result import Result
 from depthscope.runtime.model import Model
 from depthscope.runtime.tiny import tiny
@@ -46,7 +46,8 @@ def wired() -> Model:
 
 
 def scores(result: Result, layer: int, head: int) -> dict[str, float]:
-    return {name: float(m.value[layer, head]) for name, m in result.findings.measurements.items()}
+    by_head = {n: m for n, m in result.findings.measurements.items() if m.value.ndim == 2}
+    return {name: float(m.value[layer, head]) for name, m in by_head.items()}
 
 
 @pytest.fixture(scope="module")
@@ -168,3 +169,55 @@ def test_random_weights_have_no_head_of_a_single_mind(tmp_path: Path) -> None:
     for name in ("previous", "first", "self"):
         assert result[name].value.max() < 0.6
     assert result["entropy_norm"].value.min() > 0.5
+
+
+def test_offsets_far_keys_and_what_values_weigh(result: Result) -> None:
+    profile = result["offset_profile"].value[0]
+    np.testing.assert_allclose(profile[PREVIOUS, :3], [0, 1, 0], atol=1e-9)
+    np.testing.assert_allclose(profile[SELF, :3], [1, 0, 0], atol=1e-9)
+    assert np.isnan(profile[:, LENGTH:]).all()
+    best = [scores(result, 0, head)["best_offset"] for head in (PREVIOUS, SELF)]
+    assert best == [1, 0]
+    # no query of these texts sees more than the nearest 256 keys; each head has keys of its own
+    assert np.isnan(result["far_mass"].value).all()
+    assert "longer windows" in result["far_mass"].missing
+    assert np.isnan(result["kv_spread"].value).all()
+    # this model writes nothing from positions, so no key weighs anything
+    assert np.isnan(result["first_weighted"].value).all()
+
+
+def test_mass_beyond_first_and_recent_keys_and_heads_of_one_group(tmp_path: Path) -> None:
+    result = look(blind("llama"), HeadPatterns(every_query=EVERY, stream=(1, 3)), tmp_path, TEXTS)
+    far = QUERIES[QUERIES >= 4]
+    close(scores(result, 1, 2), {"far_mass": ((far + 1 - 4) / (far + 1)).mean(), "kv_spread": 0})
+
+
+def test_a_key_weighs_as_much_as_its_value_is_long(tmp_path: Path) -> None:
+    model = wired()
+    with torch.no_grad():
+        block = model.net.transformer.h[0]  # type: ignore[union-attr, index]
+        value = block.attn.c_attn.weight[:, 2 * WIDTH :]
+        value.zero_()
+        value[:D_HEAD, EVERYWHERE * D_HEAD] = 1.0
+        value[0, EVERYWHERE * D_HEAD] = 0.1
+        block.attn.c_proj.weight.copy_(torch.eye(WIDTH))
+    found = scores(look(model, HeadPatterns(every_query=EVERY), tmp_path, TEXTS), 0, EVERYWHERE)
+    # the norm takes the mean over the stream from every position's unit vector, and so from every value
+    mean = (D_HEAD - 1 + 0.1) / WIDTH
+    light = abs(0.1 - mean) / (1 - mean)
+    close(found, {"first_weighted": (light / (light + QUERIES)).mean(), "first": (1 / (QUERIES + 1)).mean()})
+
+
+def test_every_pair_of_heads_is_compared_where_asked(tmp_path: Path) -> None:
+    result = look(wired(), HeadPatterns(every_query=EVERY, pairs=True), tmp_path, TEXTS[:2])
+    apart = result["divergence"].value[0, :, 0]
+    np.testing.assert_allclose(np.diag(apart), 0, atol=1e-9)
+    np.testing.assert_allclose(apart, apart.T, atol=1e-9)
+    # one key against another, each smoothed by a thousandth over the keys
+    assert apart[PREVIOUS, SELF] == pytest.approx(np.log(2), abs=0.01)
+
+
+@pytest.mark.parametrize("stream", [(0, 0), (-1, 5)])
+def test_windows_without_keys_are_refused(stream: tuple[int, int]) -> None:
+    with pytest.raises(BadInput, match="1 or more recent keys"):
+        HeadPatterns(stream=stream)

@@ -1069,11 +1069,14 @@ def results() -> dict[str, Result]:
     import component_results
     import function_results
     import grammar_results
+    import predictor_results
+    import sink_results
 
     found = {one.analysis: one for one in (make() for make in made)}
     import steering_results
 
-    found |= component_results.results()
+    found |= component_results.results() | sink_results.results()
+    found |= {"predictor": predictor_results.predictor()}
     return found | grammar_results.results() | function_results.results() | steering_results.results()
 
 

@@ -4,17 +4,23 @@ Question: Does a head look at the previous token, at the first, at itself, nearb
 
 Method: Attention rows are recomputed from queries and keys at every 16th query from position 1 on and
 averaged over queries: entropy in nats, entropy_norm = entropy over the log of the number of visible keys,
-distance in tokens, mass on the previous token, on the first, on itself, and on the nearest 8 and 32 keys
-(the first token left out). No full attention map is ever held.
+distance in tokens (distance_nosink: sinks taken out, the rest scaled up), mass on the previous token, on the
+first, on itself, and on the nearest 8, 32 and 128 keys (the first token left out); mass on start tokens,
+separators, punctuation and line ends; far_mass, beyond the first 4 and the last 256 keys, in longer windows;
+the mass at every offset, and the offset with most. Scores with `_weighted` count each key by the length of
+what the head would write if it looked there alone, |W_O v|. kv_spread is the mean Jensen-Shannon divergence
+of a head's rows from those of the heads that share its keys. No full attention map is ever held.
 
 How to read: Sort the grid by a score. `first` near 1 is a head that rests on the sink; `previous` near 1 a
-previous-token head; entropy_norm near 1 a head that averages over everything.
+previous-token head; entropy_norm near 1 a head that averages over everything. `first` high and first_weighted
+low is a head that rests where it adds little.
 
 What misleads: Attention says where a head looks, not what it writes. Means over queries hide heads that act
-rarely. In layers with a sliding window `first` counts only queries that can still see the first token. A
-learned sink takes mass that is in no column.
+rarely. In layers with a sliding window `first` counts only queries that can still see the first token, and
+far_mass is 0 beyond the window by construction. A learned sink takes mass that is in no column.
 
-Source: Clark et al. 2019 (arXiv 1906.04341); Xiao et al. 2024 (2309.17453).
+Source: Clark et al. 2019 (arXiv 1906.04341); Kobayashi et al. 2020 (2004.10102), weights by value; Xiao et al.
+2024 (2309.17453).
 """
 
 from __future__ import annotations
@@ -23,26 +29,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from depthscope.anatomy.anatomy import Anatomy
 from depthscope.engine.measured import mean, part
 from depthscope.engine.needs import Facts, Needs
+from depthscope.engine.pattern_scores import UNITS, LayerScores, Shapes, divergences
 from depthscope.engine.tally import PerDocument, Tally
 from depthscope.engine.view import View
-from depthscope.errors import Refused
-from depthscope.measures.patterns import pattern_statistics
+from depthscope.errors import BadInput, Refused
+from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
+from depthscope.runtime.head_writes import layers_with_heads
 from depthscope.runtime.model import Batch, Model
 
-UNITS = {
-    "entropy": "nats",
-    "entropy_norm": "1",
-    "distance": "tokens",
-    "previous": "probability",
-    "first": "probability",
-    "self": "probability",
-    "local_8": "probability",
-    "local_32": "probability",
+BY_KIND = {
+    "next": "a causal head sees no next token, or the layer has no heads",
+    "far_mass": "no query sees so many keys: read longer windows, such as --window 1024; or the layer has no heads",
+    "kv_spread": "no head shares its keys with another, or the layer has no heads",
 }
 
 
@@ -52,45 +56,91 @@ class HeadPatterns:
 
     Args:
         every_query: rows are taken at every n-th query from position 1 on.
+        stream: first and recent keys; far_mass is what lies beyond them.
+        offsets: how many offsets the profile has.
+        pairs: the divergence of every head from every other too (slow: heads squared).
     """
 
     every_query: int = 16
+    stream: tuple[int, int] = (4, 256)
+    offsets: int = 64
+    pairs: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.stream) != 2 or self.stream[0] < 0 or self.stream[1] < 1 or self.offsets < 1:
+            raise BadInput(
+                f"stream={self.stream}, offsets={self.offsets}; give 0 or more first and 1 or more recent keys, and at "
+                "least 1 offset"
+            )
 
     def needs(self, anatomy: Anatomy) -> Needs:
-        """Attention rows; refused where no layer has softmax attention."""
-        if not anatomy.attention_layers:
+        """Attention rows and values; refused where no layer has softmax attention."""
+        if not layers_with_heads(anatomy):
             kinds = ", ".join(dict.fromkeys(anatomy.kind_of_layer))
             raise Refused(f"no layer has softmax attention heads (its layers are: {kinds})")
-        return Needs(every_query=self.every_query)
+        return Needs(every_query=self.every_query, values=True)
 
     def observe(self, model: Model, batch: Batch, seen: View, given: Mapping[str, Result]) -> Tally:
-        """Statistics of each row, [row x query, layer, head]."""
+        """Statistics of each row, [row x query, layer, head]; masses by offset summed over the queries of a row."""
         del given
-        anatomy = model.anatomy
-        n_queries = len(seen.queries)
-        table = {
-            n: np.full((batch.rows * n_queries, anatomy.n_layers, anatomy.n_heads), np.nan) for n in UNITS
-        }
-        for layer in anatomy.attention_layers:
-            rows = seen.pattern(layer)
-            window = anatomy.window_of_layer[layer]
-            scores = pattern_statistics(
-                rows, seen.queries.to(rows.device), window, anatomy.family.causal, batch.mask
-            )
-            for name, values in scores.items():
+        anatomy, n_queries = model.anatomy, len(seen.queries)
+        shape = (anatomy.n_layers, anatomy.n_heads)
+        table = {n: np.full((batch.rows * n_queries, *shape), np.nan) for n in UNITS}
+        sums, counts = (np.zeros((batch.rows, *shape, self.offsets), kind) for kind in (np.float64, np.int64))
+        scores = LayerScores(model, batch, seen, Shapes(self.stream, self.offsets))
+        for layer in layers_with_heads(anatomy):
+            found, masses = scores.of(layer)
+            for name, values in found.items():
                 table[name][:, layer] = (
                     values.permute(0, 2, 1).reshape(-1, anatomy.n_heads).double().cpu().numpy()
                 )
+            sums[:, layer] = masses.double().nansum(2).cpu().numpy()
+            counts[:, layer] = masses.isfinite().sum(2).cpu().numpy()
         units = [unit for unit in seen.units for _ in range(n_queries)]
-        return Tally({name: PerDocument.of(units, values) for name, values in table.items()})
+        parts = {name: PerDocument.of(units, values) for name, values in table.items()}
+        parts["offset_profile"] = PerDocument.of_sums(seen.units, sums, counts)
+        if self.pairs:
+            rows = [seen.pattern(k) if k in seen.seen.heads else torch.zeros(0) for k in range(shape[0])]
+            parts["divergence"] = PerDocument.of(seen.units, divergences(rows, shape))
+        return Tally(parts)
 
     def conclude(self, total: Tally, facts: Facts) -> Findings:
-        """One layer x head table a score."""
+        """One layer x head table a score, the profile of offsets, and the offset with most mass."""
         axes = {"layer": np.arange(facts.n_layers), "head": np.arange(facts.n_heads)}
         note = "mean over queries from position 1 on"
         missing = "the layer has no attention heads, or no sampled query could see the key in question"
         found = [
-            mean(part(total, name, PerDocument), name, axes, unit, facts, note, missing)
+            mean(part(total, name, PerDocument), name, axes, unit, facts, note, BY_KIND.get(name, missing))
             for name, unit in UNITS.items()
         ]
+        found += _offsets(part(total, "offset_profile", PerDocument), axes, note, missing)
+        if self.pairs:
+            both = {**axes, "later_layer": axes["layer"], "other": axes["head"]}
+            found.append(
+                mean(part(total, "divergence", PerDocument), "divergence", both, "nats", facts, note, missing)
+            )
         return Findings({m.name: m for m in found})
+
+
+def _offsets(
+    profile: PerDocument, axes: Mapping[str, np.ndarray], note: str, missing: str
+) -> list[Measurement]:
+    """Mass at every offset, over queries that have such a key; no intervals, the profile is for reading."""
+    sums, counts = profile.sums.sum(0), profile.counts.sum(0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = np.where(counts > 0, sums / counts, np.nan)
+    units = (profile.counts > 0).sum(0)
+    none = np.isnan(value).all(-1)
+    best = np.where(none, 0, np.nan_to_num(value, nan=-1.0).argmax(-1))
+    most = np.take_along_axis(value, best[..., None], -1)[..., 0]
+    n, n_items = (np.take_along_axis(x, best[..., None], -1)[..., 0] for x in (units, counts))
+    by = {**axes, "offset": np.arange(value.shape[-1])}
+    return [
+        Measurement(
+            "offset_profile", by, value, "probability", n=units, n_items=counts, note=note, missing=missing
+        ),
+        Measurement(
+            "best_offset", axes, np.where(none, np.nan, best), "tokens", n=n, n_items=n_items, missing=missing
+        ),
+        Measurement("best_offset_mass", axes, most, "probability", n=n, n_items=n_items, missing=missing),
+    ]

@@ -40,6 +40,17 @@ def key_mass(
     return torch.einsum("bhqk,bk->bhq", rows, keys.to(rows))
 
 
+def local_mass(
+    rows: Float[Tensor, "batch head query key"], query_positions: Int[Tensor, " query"], width: int
+) -> Float[Tensor, "batch head query"]:
+    """Sum of A[i, j] over 0 <= i - j < width without key 0, which is the sink."""
+    rows, positions = at_least_float32(rows), query_positions.to(rows.device)
+    back = positions[:, None] - torch.arange(rows.shape[-1], device=rows.device)
+    near = (back >= 0) & (back < width)
+    near[:, 0] = False
+    return (rows * near).sum(-1)
+
+
 def far_mass(
     rows: Float[Tensor, "batch head query key"],
     query_positions: Int[Tensor, " query"],
@@ -112,6 +123,7 @@ def _entropy(rows: Tensor) -> Tensor:
 LAWS = (
     Law(offset_masses, ("non_negative", "bounded_by_one", "batch_free"), {"offsets": 3}),
     Law(key_mass, ("non_negative", "batch_free")),
+    Law(local_mass, ("non_negative", "batch_free"), {"width": 2}),
     Law(far_mass, ("non_negative", "batch_free"), {"start": 1, "recent": 1}),
     Law(without, ("non_negative", "scale_free", "batch_free")),
     Law(weighted, ("non_negative", "scale_free", "batch_free")),

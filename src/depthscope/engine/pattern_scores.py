@@ -1,0 +1,119 @@
+"""All scores of one layer's attention rows, and the offsets its heads look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from depthscope.engine.key_sets import key_sets
+from depthscope.engine.view import View
+from depthscope.measures.pattern_masses import (
+    far_mass,
+    group_spread,
+    key_mass,
+    local_mass,
+    offset_masses,
+    row_divergence,
+    weighted,
+    without,
+)
+from depthscope.measures.patterns import pattern_statistics
+from depthscope.runtime.head_writes import value_norms
+from depthscope.runtime.model import Batch, Model
+
+UNITS = {
+    "entropy": "nats",
+    "entropy_norm": "1",
+    "distance": "tokens",
+    "previous": "probability",
+    "first": "probability",
+    "self": "probability",
+    "local_8": "probability",
+    "local_32": "probability",
+    "local_128": "probability",
+    "next": "probability",
+    "distance_nosink": "tokens",
+    "far_mass": "probability",
+    "bos": "probability",
+    "sep": "probability",
+    "punct": "probability",
+    "newline": "probability",
+    "kv_spread": "nats",
+    "entropy_norm_weighted": "1",
+    "distance_weighted": "tokens",
+    "previous_weighted": "probability",
+    "first_weighted": "probability",
+    "self_weighted": "probability",
+    "local_8_weighted": "probability",
+    "local_32_weighted": "probability",
+}
+"""Measurements by layer and head, with their units."""
+_AGAIN = ("entropy_norm", "distance", "previous", "first", "self", "local_8", "local_32")
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What scores are asked for: the first and recent keys beyond which mass is far, and how many offsets."""
+
+    stream: tuple[int, int]
+    offsets: int
+
+
+class LayerScores:
+    """Scores of the rows of one shard, layer by layer."""
+
+    def __init__(self, model: Model, batch: Batch, seen: View, shapes: Shapes) -> None:
+        self.model, self.batch, self.seen, self.shapes = model, batch, seen, shapes
+        self.sets: Mapping[str, Tensor] = key_sets(model, batch)
+        self.sinks = seen.sinks
+
+    def of(self, layer: int) -> tuple[dict[str, Tensor], Tensor]:
+        """Every score of UNITS, [row head query], and the masses by offset, [row head query offset]."""
+        anatomy, rows = self.model.anatomy, self.seen.pattern(layer)
+        queries, causal = self.seen.queries.to(rows.device), anatomy.family.causal
+        window = anatomy.window_of_layer[layer]
+        found = pattern_statistics(rows, queries, window, causal, self.batch.mask)
+        found["local_128"] = local_mass(rows, queries, 128)
+        found["next"] = self._next(rows, queries)
+        left = without(rows, self.sinks)
+        back = (queries[:, None] - torch.arange(rows.shape[-1], device=rows.device)).abs()
+        found["distance_nosink"] = (left * back).sum(-1)
+        found["far_mass"] = far_mass(rows, queries, *self.shapes.stream)
+        found |= {name: key_mass(rows, keys) for name, keys in self.sets.items()}
+        found["kv_spread"] = group_spread(rows, anatomy.n_heads // anatomy.n_kv_heads)
+        heads = self.seen.seen.heads[layer].value
+        assert heads is not None
+        by_value = weighted(rows, value_norms(self.model, layer, heads))
+        again = pattern_statistics(by_value, queries, window, causal, self.batch.mask)
+        found |= {f"{name}_weighted": again[name] for name in _AGAIN}
+        return found, offset_masses(rows, queries, self.shapes.offsets)
+
+    def _next(self, rows: Tensor, queries: Tensor) -> Tensor:
+        """A[i, i + 1] of encoders; NaN for causal models and where no such token stands."""
+        if self.model.anatomy.family.causal:
+            return torch.full(rows.shape[:3], torch.nan)
+        after = (queries + 1).clamp_max(rows.shape[-1] - 1)
+        found = rows.gather(-1, after[None, None, :, None].expand(*rows.shape[:3], 1))[..., 0]
+        real = self.batch.mask[:, after] & (queries + 1 < rows.shape[-1])
+        return found.masked_fill(~real[:, None], torch.nan)
+
+
+def divergences(rows: list[Tensor], shape: tuple[int, int]) -> np.ndarray:
+    """Mean divergence of every head's rows from every other's, summed over queries: [row, layer head layer head].
+
+    Args:
+        rows: [row head query key] of each layer, an empty tensor where it has none. shape: layers and heads.
+    """
+    depth, heads = shape
+    count = next(len(r) for r in rows if r.numel())
+    found = np.full((count, depth * heads, depth * heads), np.nan)
+    place = [k * heads + h for k, r in enumerate(rows) if r.numel() for h in range(heads)]
+    every = torch.cat([r for r in rows if r.numel()], 1)
+    for k, one in enumerate(place):
+        apart = row_divergence(every[:, k : k + 1], every).mean(-1)
+        found[:, one, place] = apart.double().cpu().numpy()
+    return found.reshape(count, depth, heads, depth, heads)
