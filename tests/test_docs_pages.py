@@ -83,6 +83,7 @@ def run(
     few["head_composition"] = {"readers": 1, "length": 6, "examples": 1}
     few["retrieval_heads"] = {**short, "echo": 4, "echoes": 1}
     few["retrieval_ablation"] = {**short, "sizes": (1,), "draws": 1}
+    few["sink_content"] = {"documents": 9, "length": 16, "most": 10}
     few["minimal_pairs"] = {"pairs": 2}
     few["grammar_heads"] = {"source": "", "sentences": 6, "fewest": 1}
     few["attention_sinks"] = {"texts": 2, "controls": 1, "length": 16}

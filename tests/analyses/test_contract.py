@@ -520,6 +520,17 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
         "shifted_weight": (("layer", "head", "offset"), "probability"),
         "position_r2": (("state",), "1"),
     },
+    "sink_content": {
+        "label_accuracy": (("state", "sinks"), "probability"),
+        "own_cosine": (("state", "sinks"), "1"),
+        "position_error": (("state", "sinks"), "tokens"),
+        "label_gap": (("state",), "probability"),
+        "own_gap": (("state",), "1"),
+        "position_gap": (("state",), "tokens"),
+        "first_spread": (("state",), "1"),
+        "label_majority": ((), "probability"),
+        "tokens": (("sinks",), "1"),
+    },
     "minimal_pairs": {
         "accuracy": ((), "probability"),
         "paradigm_accuracy": (("task",), "probability"),
@@ -739,6 +750,7 @@ PARAMETERS = {
     "grammar_heads": {"source": "", "sentences": 4, "fewest": 1},
     "head_atlas": {"sentences": 4, "arcs": 2},
     "minimal_pairs": {"pairs": 2},
+    "sink_content": {"documents": 9, "length": 16, "most": 10},
 }
 UNTRUE = ("accuracy", "full_accuracy", "full_cross_entropy")
 """Measurements against the true next token, which only causal models have."""

@@ -45,5 +45,16 @@ def iteration_heads(stripe: float = 0.98, accuracy: float = 0.99, without: float
     return result("iteration_heads", found)
 
 
+def mlp_memory() -> Result:
+    by = {"layer": np.arange(LAYERS), "mode": ("positive", "negative")}
+    rise = np.linspace(0.0, 0.1, LAYERS)[:, None] * np.array([1.0, 0.2])
+    found = [
+        made("agreement", by, rise),
+        made("agreement_chance", by, 0 * rise + 0.001),
+        made("value_probability", by, 0.02 + rise),
+    ]
+    return result("mlp_memory", found)
+
+
 def results() -> dict[str, Result]:
-    return {one.analysis: one for one in (make() for make in (function_vectors, iteration_heads))}
+    return {one.analysis: one for one in (make() for make in (function_vectors, iteration_heads, mlp_memory))}

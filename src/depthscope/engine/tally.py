@@ -237,6 +237,38 @@ class Extremes:
 
 
 @dataclass(frozen=True)
+class Top:
+    """The largest values of each cell, largest first, with where each was.
+
+    Args:
+        value: [*cells, k], -inf where a cell had fewer. place: whole numbers of each, [*cells, k, number]; they order
+            equal values. text: words of each, [*cells, k].
+    """
+
+    value: np.ndarray
+    place: np.ndarray
+    text: np.ndarray
+    kind: ClassVar[str] = "top"
+
+    def add(self, other: Top) -> Top:
+        """The largest of both; of equal values the one at the earlier place."""
+        value = np.concatenate([self.value, other.value], axis=-1)
+        place = np.concatenate([self.place, other.place], axis=-2)
+        text = np.concatenate([self.text, other.text], axis=-1)
+        keys = [*np.moveaxis(place, -1, 0)[::-1], -value]
+        order = np.lexsort(keys, axis=-1)[..., : self.value.shape[-1]]
+        return Top(
+            np.take_along_axis(value, order, -1),
+            np.take_along_axis(place, order[..., None], -2),
+            np.take_along_axis(text, order, -1),
+        )
+
+    def arrays(self) -> Arrays:
+        """For the disk."""
+        return {"value": self.value, "place": np.asarray(self.place, np.int64), "text": self.text}
+
+
+@dataclass(frozen=True)
 class Rows:
     """A bounded sample of rows: the `cap` smallest keys are kept, so merging is exact in any order.
 
@@ -320,7 +352,7 @@ class Vectors:
 
 
 PARTS: dict[str, type] = {
-    c.kind: c for c in (Sum, PerDocument, Histogram, Counts, Moments, Gram, Extremes, Rows, Vectors)
+    c.kind: c for c in (Sum, PerDocument, Histogram, Counts, Moments, Gram, Extremes, Top, Rows, Vectors)
 }
 """Kind -> class; what a stored tally can hold."""
 
