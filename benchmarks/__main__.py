@@ -15,9 +15,10 @@ from benchmarks.cases import CASES
 from benchmarks.heads import head_memory
 from benchmarks.lenses import step_memory
 from benchmarks.paired import ASKED, PAIRS
+from benchmarks.predictor import written
 from benchmarks.processes import loading, memory
 
-NAMES = (*CASES, "loading", "memory", "step_memory", "head_memory")
+NAMES = (*CASES, "loading", "memory", "step_memory", "head_memory", "written")
 
 
 def main() -> None:
@@ -42,6 +43,8 @@ def main() -> None:
             measured = [loading(given.model)]
         elif name == "head_memory":
             measured = [head_memory(given.model)]
+        elif name == "written":
+            measured = [written(given.model)]
         elif name == "step_memory":
             measured = [step_memory(given.model), step_memory(given.large)]
         else:

@@ -9,6 +9,7 @@ from benchmarks.heads import head_ablations, head_scores, last_token
 from benchmarks.layer_tasks import layer_tasks
 from benchmarks.lenses import lens_step, ridge
 from benchmarks.paired import Ratio, paired
+from benchmarks.predictor import predictor
 from benchmarks.profile import entropies, profile
 from benchmarks.removal import removal
 from benchmarks.skip_map import skip_map
@@ -131,6 +132,7 @@ CASES = {
     "skip_map": skip_map,
     "lens_step": lens_step,
     "ridge": ridge,
+    "predictor": predictor,
     "removal": removal,
     "profile": profile,
     "entropies": entropies,
