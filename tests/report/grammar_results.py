@@ -73,6 +73,14 @@ def head_atlas() -> Result:
     return result("head_atlas", found, heads=Table(table), arcs=Table(arcs))
 
 
+def sink_content() -> Result:
+    by = {"state": np.arange(7), "sinks": ["first", "sink", "normal"]}
+    value = np.linspace(0.1, 0.9, 21).reshape(7, 3)
+    return result(
+        "sink_content", [made("label_accuracy", by, value), made("own_cosine", by, value[::-1], "1")]
+    )
+
+
 def minimal_pairs() -> Result:
     tasks = {"task": ["attractor", "no attractor"]}
     found = [made("accuracy", {}, 0.8), made("paradigm_accuracy", tasks, [0.4, 0.9])]
@@ -96,5 +104,7 @@ def grammar_emergence() -> Result:
 def results() -> dict[str, Result]:
     return {
         one.analysis: one
-        for one in (make() for make in (grammar_heads, head_atlas, minimal_pairs, grammar_emergence))
+        for one in (
+            make() for make in (grammar_heads, head_atlas, sink_content, minimal_pairs, grammar_emergence)
+        )
     }
