@@ -30,6 +30,13 @@ def data_path(source: str | Path) -> Path:
     raise BadInput(f"there is no data at {str(source)[:200]}, {said}; give a path, or --data FOLDER")
 
 
+def text_source(source: str) -> str | Path | None:
+    """What `materials.text.read` takes for a source: None for "", hub names as they are, else a path of `data_path`."""
+    if not source or source.startswith("hub:"):
+        return source or None
+    return data_path(source)
+
+
 def json_rows(source: str | Path, packaged: str = "") -> Iterator[dict[str, Any]]:
     """The objects of a JSON-lines file, in order; of the packaged file where `source` is empty.
 

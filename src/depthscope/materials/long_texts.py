@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from depthscope.errors import BadInput, EmptyMaterial
+from depthscope.materials.data import text_source
 from depthscope.materials.edges import edges
 from depthscope.materials.text import read
 from depthscope.materials.window import Window, Windows
@@ -44,7 +45,7 @@ class LongTexts:
         if self.length > limit:
             raise BadInput(f"length={self.length}: {model.name} has {limit} positions; give a shorter one")
         before, _, words = edges(model.tokenizer, "auto", str(getattr(model.config, "model_type", "")))
-        where, documents = read(self.source or None)
+        where, documents = read(text_source(self.source))
         line = [int(i) for i in model.tokenizer.encode("\n", add_special_tokens=False)]
         found: list[Window] = []
         for document in documents:

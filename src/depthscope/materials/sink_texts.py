@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from depthscope.errors import BadInput, EmptyMaterial
+from depthscope.materials.data import text_source
 from depthscope.materials.edges import edges
 from depthscope.materials.extremes import LOWEST, vocabulary
 from depthscope.materials.text import Document, read
@@ -63,7 +64,7 @@ class SinkTexts:
         if self.length > limit:
             raise BadInput(f"length={self.length}: {model.name} has {limit} positions; give a shorter one")
         before, after, words = start_tokens(model)
-        where, documents = read(self.source or None)
+        where, documents = read(text_source(self.source))
         natural = list(_chunks(model.tokenizer, documents, self.length, self.texts))
         if not natural:
             raise EmptyMaterial(
