@@ -15,8 +15,10 @@ from depthscope.report import (
     erasure,
     heads,
     linear_maps,
+    predictors,
     residual,
     similarity,
+    sinks,
     valley,
 )
 from depthscope.report.adaptive import tokens_differ
@@ -215,6 +217,7 @@ RULES: tuple[tuple[str, Callable[[Results], Verdict]], ...] = (
     ("residual_erasure", erasure.question_needed),
     ("component_steering", what_parts_carry),
     ("component_steering", text_turns),
+    ("predictor", predictors.more_than_linear),
     ("predictor_sweep", split_stable),
     ("representation_profile", richest_state),
     ("representation_profile", valley.one_token),
@@ -230,6 +233,9 @@ RULES: tuple[tuple[str, Callable[[Results], Verdict]], ...] = (
     ("component_probes", components.domain_expected),
     ("component_probes", components.token_novel),
     ("model_similarity", similarity.late_or_early),
+    ("attention_sinks", sinks.heads_rest),
+    ("massive_activations", sinks.massive_are_constants),
+    ("streaming_cache", sinks.first_keys_needed),
     ("induction_heads", heads.copies_context),
     ("induction_ablation", heads.induction_needed),
     ("retrieval_ablation", heads.retrieval_needed),
