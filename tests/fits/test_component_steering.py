@@ -18,12 +18,13 @@ from depthscope.fits import steering_bench
 from depthscope.fits.component_steering import ComponentSteering, LabelledReading
 from depthscope.fits.steering_bench import paired
 from depthscope.fits.steering_judge import Judge, distinct, shared
-from depthscope.fits.steering_reference import telling_tokens
+from depthscope.fits.steering_reference import references, telling_tokens
+from depthscope.materials.token_classes import token_classes
 from depthscope.materials.window import Window
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings
 from depthscope.runtime.model import Model
-from depthscope.runtime.predictor import Design, Predictor, Predictors, save_predictors
+from depthscope.runtime.predictor import Design, Predictor, Predictors, load_predictors, save_predictors
 from depthscope.runtime.tiny import tiny
 
 WORDS = {"sea": "wave ship salt gull ", "law": "party shall deed 1984 ", "code": "def (x): return x+1 "}
@@ -145,6 +146,34 @@ def test_the_swap_is_the_other_texts_expectation_under_the_own_novelty(
     for name, wanted in (("kl", kls), ("loss", changes), ("same_own", kept)):
         got = value(found.measurements[f"swap_{name}"], layer=last - 1, variant="predictable")
         np.testing.assert_allclose(got, float(torch.cat(wanted).mean()), rtol=1e-3, atol=1e-5)
+
+
+def test_vectors_are_means_of_a_part_by_domain_and_by_class_of_token(
+    copied: tuple[Findings, Work], planted: tuple[ComponentSteering, Path], llama: Model
+) -> None:
+    windows = [w for w in copied[1].windows.items if w.about["split"] == "train"][::5]
+    labels = tuple(sorted({str(w.about["label"]) for w in windows}))
+    classes, first, last = token_classes(llama.tokenizer), 2, llama.anatomy.n_layers
+    predictors = load_predictors(planted[0].predictor, llama)
+    found = references(llama, predictors, (last,), windows, labels, classes, first, 0)[last]
+    streams = [last_stream(llama, w).numpy() for w in windows]
+    parts = {"raw": [h[first:] for h in streams], "predictable": [h[first - 1 : -1] for h in streams]}
+    parts["novel"] = [a - b for a, b in zip(parts["raw"], parts["predictable"], strict=True)]
+    kinds = np.concatenate([np.asarray(classes.of(w.ids))[first:] for w in windows])
+    for name, each in parts.items():
+        of = [
+            np.concatenate([h for h, w in zip(each, windows, strict=True) if w.about["label"] == x]).mean(0)
+            for x in labels
+        ]
+        np.testing.assert_allclose(found.domains[name], np.stack(of) - np.mean(of, 0), atol=1e-5)
+        together = np.concatenate(each)
+        kind = int(kinds[0])
+        wanted = together[kinds == kind].mean(0) - together.mean(0)
+        np.testing.assert_allclose(found.types[name][kind], wanted, atol=1e-5)
+    np.testing.assert_allclose(found.novel, np.concatenate(parts["novel"]).mean(0), atol=1e-5)
+    np.testing.assert_allclose(
+        found.length, np.linalg.norm(np.concatenate(parts["raw"]), axis=1).mean(), rtol=1e-5
+    )
 
 
 def test_a_change_of_nothing_is_no_change_bit_for_bit(copied: tuple[Findings, Work]) -> None:
