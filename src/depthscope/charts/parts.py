@@ -17,6 +17,7 @@ def part_map(f1: Measurement, task: str, title: str) -> Spec:
     """
     found = f1.select(task=task, score="macro_f1")
     layer, note = heat_map(found, {"layer": "layer", "feature": "what the probe reads"}, "macro F1")
+    layer["encoding"]["x"]["axis"] |= {"labelOverlap": False, "labelAngle": -25}  # every input keeps its name
     return finish([layer], title, _told(found), note)
 
 
