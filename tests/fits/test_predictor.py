@@ -258,6 +258,7 @@ def test_three_tenths_of_all_texts_are_reserved_whatever_they_are_called(model: 
         Reading(source, tokens=10**6, window=64, reserve=0.3).windows(model) for source in (many, tmp_path)
     )
     assert [w.ids for w in given.items] == [w.ids for w in files.items]
+    assert given.source == "given texts, 30% of the documents reserved"
     assert len(given.items) == sum(place(text) < 0.7 for text in many)
     with pytest.raises(EmptyMaterial, match="reserved"):
         Reading([max(many, key=place)], window=64, reserve=0.3).windows(model)

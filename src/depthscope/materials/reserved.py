@@ -47,6 +47,8 @@ def free(documents: Iterable[Document], share: float = SHARE) -> list[Document]:
 def read_free(
     source: str | Path | Sequence[str] | None, field: str, share: float
 ) -> tuple[str, list[Document]]:
-    """`materials.text.read` without the reserved documents."""
+    """`materials.text.read` without the reserved documents; the word for where they came from says so."""
     where, documents = read(source, field)
-    return (where, free(documents, share)) if share else (where, documents)
+    if not share:
+        return where, documents
+    return f"{where}, {share:.0%} of the documents reserved", free(documents, share)
