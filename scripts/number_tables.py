@@ -11,8 +11,8 @@ import numpy as np
 from depthscope.registry import FAMILIES
 from depthscope.results.measurement import COLUMNS, Measurement
 
-LABEL = re.compile(r"\[(?P<axis>\w+)=(?P<label>[\w-]+)\]")
-NAME = re.compile(r"^(?P<name>\w+)(?P<labels>(?:\[\w+=[\w-]+\])*)$")
+LABEL = re.compile(r"\[(?P<axis>\w+)=(?P<label>[\w.-]+)\]")
+NAME = re.compile(r"^(?P<name>\w+)(?P<labels>(?:\[\w+=[\w.-]+\])*)$")
 DIGITS, TOP, GAP = 4, 5, "–"
 DEEP = ("state", "layer")
 Numbers = Mapping[str, Any]
@@ -35,7 +35,14 @@ def _found(numbers: Numbers, analysis: str, asked: str) -> Measurement:
     words = {word: kept[word] for word in ("unit", "note", "missing")}
     whole = Measurement(parsed["name"], axes, **parts, **words)  # pyright: ignore[reportArgumentType]
     asked_labels = {found["axis"]: found["label"] for found in LABEL.finditer(parsed["labels"])}
-    return whole.select(**{axis: int(v) if v.isdigit() else v for axis, v in asked_labels.items()})
+    return whole.select(**{axis: _label(v) for axis, v in asked_labels.items()})
+
+
+def _label(text: str) -> int | float | str:
+    """A label as its axis holds it: a whole number, a number with a point, or a word."""
+    if text.isdigit():
+        return int(text)
+    return float(text) if re.fullmatch(r"-?\d+\.\d+", text) else text
 
 
 def origin(numbers: Numbers, link: str) -> str:
