@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from depthscope.cli import options
+from depthscope.cli import options, steer_function
 from depthscope.cli.output import say, say_json, say_table
 from depthscope.cli.progress import lines
 from depthscope.engine.progress import silent
@@ -96,6 +96,10 @@ def command(
     model: options.Model,
     *,
     predictor: Predictor = None,
+    function: steer_function.Given = "",
+    say_: steer_function.Say = None,
+    scale: steer_function.Scale = 1.0,
+    save: steer_function.Save = None,
     texts: Texts,
     changes: Changes,
     writing: Writing,
@@ -109,6 +113,11 @@ def command(
     from depthscope.engine.study import conduct
     from depthscope.fits.component_steering import ComponentSteering, LabelledReading
 
+    if function:
+        steer_function.continued(
+            model, function, say_ or [], writing.new, scale, save, loading, revision, work
+        )
+        return
     begun = work.begin()
     study = ComponentSteering(
         predictor=str(predictor or ""), **texts.parameters(), **changes.parameters(), **asdict(writing)
