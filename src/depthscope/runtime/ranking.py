@@ -42,7 +42,8 @@ def _largest(z: Tensor, k: int) -> tuple[Tensor, Tensor]:
     grouped = z.view(rows, width // GROUP, GROUP)
     groups = torch.topk(grouped.amax(-1), k, dim=-1, sorted=False).indices
     each = torch.arange(rows, device=z.device)[:, None]
-    values = grouped[each, groups].reshape(rows, k * GROUP)  # whole groups are copied; `gather` goes one by one
+    # whole groups are copied: `gather` goes one by one
+    values = grouped[each, groups].reshape(rows, k * GROUP)
     found = torch.topk(values, k, dim=-1)
     ids = groups.gather(-1, found.indices // GROUP) * GROUP + found.indices % GROUP
     return found.values, ids
