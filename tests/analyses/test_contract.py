@@ -622,6 +622,7 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
         **dict.fromkeys(("recall", "exact", "margin"), (ABLATED, "probability")),
         **dict.fromkeys(("intact_recall", "intact_exact"), ((), "probability")),
         "answer_kind": (("criterion", "k", "option"), "probability"),
+        "policy_recall": (("policy",), "probability"),
     },
 }
 
@@ -629,7 +630,10 @@ NO_HEADS = "no layer has softmax attention heads (its layers are: ssm)"
 REFUSALS: dict[tuple[str, str], str] = {
     (family, name): NO_HEADS
     for family in ("mamba", "mamba2", "rwkv", "xlstm", "zamba2")
-    for name in ("head_patterns", "grammar_heads", "iteration_heads", "attention_sinks", "streaming_cache")
+    for name in (
+        *("head_patterns", "grammar_heads", "head_atlas"),
+        *("iteration_heads", "attention_sinks", "streaming_cache"),
+    )
 }
 REFUSALS["bert", "streaming_cache"] = "it is no causal language model: it keeps no cache of what came before"
 REFUSALS["bert", "depth_by_difficulty"] = "it is no causal language model, so no answer follows a problem"
@@ -796,6 +800,8 @@ BY_DATA = {
             "grammar_heads",
             "function_vectors",
             "iteration_heads",
+            "head_atlas",
+            "sink_content",
         )
         for name in MEASUREMENTS[asked]
     ),
