@@ -157,6 +157,13 @@ def test_without_the_fetching_head_no_answer_is_written_and_controls_cost_nothin
     assert kinds.value.sum(-1) == pytest.approx(np.ones((4, 1)))
 
 
+def test_a_cache_that_keeps_the_fetching_head_whole_still_answers(run: Run) -> None:
+    found = run["retrieval_ablation"]["policy_recall"]
+    assert found.at(policy="razor") == 1
+    assert found.at(policy="razor_bare") == 1
+    assert found.at(policy="streaming") < 0.5
+
+
 def test_a_needle_behind_the_window_has_no_score_there(tmp_path: Path, files: dict[str, str]) -> None:
     model = tiny("gemma2")
     asked = RetrievalHeads(**files, **TEACHER | {"lengths": (50,)})

@@ -10,7 +10,10 @@ about as long (several draws); largest, the k heads with the longest writes amon
 attend to all keys alike, mean puts its mean over the prompts in its place, stream leaves it the first 4 and the last
 `recent` keys. recall is the share of the answer's words that the model wrote, exact the share of answers written
 token by token, answer_kind how answers fail by overlap of words. margin is recall with a control group ablated minus
-recall without the retrieval heads, on the same tests.
+recall without the retrieval heads, on the same tests. policy_recall is recall when the prompt too is read with a
+smaller cache: razor keeps all keys for the heads of retrieval_heads/full_cache, the others keep the first 4 and the
+last `recent` and one token that stands for what they dropped; razor_bare goes without that token, streaming lets all
+heads stream without it.
 
 How to read: Retrieval heads are needed where their curve falls while the three controls stay. A margin above zero
 with its whole interval says so against that control. streaming is the control to believe: random heads lie in other
@@ -22,15 +25,16 @@ already moved some of the answer to its last position. In uniform the head still
 disturb.
 
 Source: Wu et al. 2024 (arXiv 2404.15574), masked retrieval heads; Xiao et al. 2024 (arXiv 2410.10819), streaming
-heads.
+heads; Tang et al. 2024 (arXiv 2407.15891), full heads and compensation token.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from depthscope.anatomy.anatomy import Anatomy
 from depthscope.engine.cell_sums import Cells, at_cell
@@ -46,12 +50,16 @@ from depthscope.measures.retrieval import ERRORS, kind_of_answer, unigram_recall
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.ablated_answers import answers_under, unsuited
+from depthscope.runtime.compensation import compensating
+from depthscope.runtime.generate import generate
 from depthscope.runtime.head_ablation import Ablation, head_means
 from depthscope.runtime.head_writes import head_outputs, write_norms
 from depthscope.runtime.model import Batch, Model
 
 MODES = ("uniform", "mean", "stream")
 GROUPS = ("retrieval", "random", "streaming", "largest")
+POLICIES = ("razor", "razor_bare", "streaming")
+"""Caches that the prompt is read with."""
 LOW = 0.1
 """Retrieval scores below it make a head a control."""
 SHARE = 0.1
@@ -112,6 +120,7 @@ class RetrievalAblation:
         cells = list(conditions)
         found = Cells(seen.units, (len(self.modes), len(GROUPS), len(self.sizes)))
         kinds = Cells(seen.units, (len(GROUPS), len(self.sizes), len(ERRORS)))
+        caches = Cells(seen.units, (len(POLICIES),))
         means = head_means(model, [batch]) if "mean" in self.modes else None
         intact = Ablation((), "uniform")
         for row, window in enumerate(seen.windows):
@@ -121,12 +130,25 @@ class RetrievalAblation:
             judged = [_judged(model, gold, prompt, answer) for answer in ids.tolist()]
             for name in ("recall", "exact"):
                 found.add_row(f"intact_{name}", row, float(judged[0][name]), (0, 0, 0))
+            for place, ids_of_policy in enumerate(self._policies(model, prompt, len(gold) + MORE, given)):
+                recall = float(_judged(model, gold, prompt, ids_of_policy)["recall"])
+                caches.add_row("policy_recall", row, recall, (place,))
             for cell, answer in zip(cells, judged[1:], strict=True):
                 for name in ("recall", "exact"):
                     found.add_row(name, row, float(answer[name]), cell[:3])
                 if cell[0] == 0:
                     kinds.add_row("answer_kind", row, _one_hot(str(answer["kind"])), cell[1:3])
-        return Tally({**found.tally(), **kinds.tally()})
+        return Tally({**found.tally(), **kinds.tally(), **caches.tally()})
+
+    def _policies(
+        self, model: Model, prompt: Sequence[int], length: int, given: Mapping[str, Result]
+    ) -> Iterator[tuple[int, ...]]:
+        """What is written when prompt and answer are read with each of the POLICIES."""
+        kept = torch.as_tensor(given["retrieval_heads"]["full_cache"].value > 0)
+        for policy in POLICIES:
+            full = torch.zeros_like(kept) if policy == "streaming" else kept
+            with compensating(model, full, START, self.recent, policy == "razor"):
+                yield generate(model, prompt, max_new_tokens=length, stop=()).ids
 
     def _conditions(
         self, model: Model, batch: Batch, given: Mapping[str, Result], seed: int
@@ -165,6 +187,10 @@ class RetrievalAblation:
         missing = ABSENT if (one.counts.sum(0) == 0).any() else ""
         note = f"share of answers, by overlap of words; {self.modes[0]} ablation"
         found.append(mean(one, "answer_kind", by, "probability", facts, note, missing))
+        one = _or_nothing(total, "policy_recall", (len(POLICIES),))
+        by = {"policy": np.array(POLICIES)}
+        note = f"share of the answer's words; first {START} and last {self.recent} keys where heads stream"
+        found.append(mean(one, "policy_recall", by, "probability", facts, note))
         return Findings({m.name: m for m in found})
 
     def _margin(self, recall: PerDocument, axes: Axes, facts: Facts) -> Measurement:
