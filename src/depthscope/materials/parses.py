@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,7 +69,7 @@ class Parses:
             BadInput: when a relation that must occur does not. EmptyMaterial: when no sentence is left.
             Refused: for a tokenizer without offsets. MissingPackage: for spaCy where it is not installed.
         """
-        where, found = parsed(self.source, self.parser)
+        where, found = parsed(self.source, self.parser, 4 * self.sentences)
         self._check(where, found)
         fits = [p for p in found if self.fewest <= len(p.words) <= self.most]
         order = np.random.default_rng(seed).permutation(len(fits))
@@ -98,11 +99,13 @@ class Parses:
             raise BadInput(f"{where} has no relation {', '.join(lacking)}; it has {', '.join(sorted(there))}")
 
 
-def parsed(source: str, parser: str) -> tuple[str, list[Parse]]:
-    """Where parses come from, in words, and the parses."""
+def parsed(source: str, parser: str, most: int = 0) -> tuple[str, list[Parse]]:
+    """Where parses come from, in words, and the parses; of a text that spaCy parses the first `most`, 0 takes all."""
     if parser == "spacy":
         where, documents = read(data_path(source) if source else None)
-        return f"{where} by spaCy", list(_spacy_parses((d.name, d.text) for d in documents))
+        return f"{where} by spaCy", list(
+            islice(_spacy_parses((d.name, d.text) for d in documents), most or None)
+        )
     if source == SOURCE:
         return "agreement grammar", [s.parse for s in AgreementGrammar().sentences(400, seed=1)]
     if not source:

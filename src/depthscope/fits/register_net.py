@@ -1,0 +1,98 @@
+"""A small encoder of synthetic pictures, with or without registers: tokens without a place that its heads may rest on.
+
+A picture is a grid of cells, each with one of some textures. Most cells are background, all of one texture; the others
+show textures of which one is the most frequent, and that one is the picture's class. Every cell must say its own
+texture and the class, so it needs what is local and what is global at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What pictures are like.
+
+    Args:
+        side: cells a side. textures: kinds, 0 is the background. background: share of cells that are background.
+        leading: share of the other cells that show the class.
+    """
+
+    side: int = 6
+    textures: int = 8
+    background: float = 0.6
+    leading: float = 0.4
+
+    def draw(
+        self, count: int, generator: torch.Generator
+    ) -> tuple[Int[Tensor, "row cell"], Int[Tensor, " row"]]:
+        """Textures of the cells and the class of each picture, 1 .. textures - 1."""
+        cells = self.side**2
+        label = torch.randint(1, self.textures, (count,), generator=generator)
+        other = torch.randint(1, self.textures, (count, cells), generator=generator)
+        drawn = torch.rand(count, cells, generator=generator)
+        shown = torch.where(
+            torch.rand(count, cells, generator=generator) < self.leading, label[:, None], other
+        )
+        return torch.where(drawn < self.background, 0, shown), label
+
+
+class Layer(nn.Module):
+    """Attention and an MLP behind LayerNorms, with the attention it used."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The stream behind the layer, and attention [row head query key]."""
+        q, k, v = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in self.qkv(self.before(x)).chunk(3, -1)
+        )
+        attention = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1)
+        x = x + self.out((attention @ v).transpose(1, 2).flatten(2))
+        return x + self.mlp(self.between(x)), attention
+
+
+class RegisterNet(nn.Module):
+    """The encoder: cells with places, a class token, registers; heads for the textures and the class."""
+
+    def __init__(self, pictures: Pictures, registers: int, width: int, layers: int, heads: int) -> None:
+        super().__init__()
+        self.cells = pictures.side**2
+        self.texture = nn.Embedding(pictures.textures, width)
+        self.place = nn.Parameter(0.02 * torch.randn(self.cells, width))
+        self.extra = nn.Parameter(0.02 * torch.randn(1 + registers, width))
+        self.layers = nn.ModuleList(Layer(width, heads) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self.own, self.whole = nn.Linear(width, pictures.textures), nn.Linear(width, pictures.textures)
+
+    def forward(self, textures: Int[Tensor, "row cell"]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """The last stream, the stream behind each layer, and each layer's attention; cells stand first."""
+        x = self.texture(textures) + self.place
+        x = torch.cat([x, self.extra.expand(len(x), -1, -1)], 1)
+        states, maps = [x], list[Tensor]()
+        for layer in self.layers:
+            x, attention = layer(x)
+            states.append(x)
+            maps.append(attention)
+        return self.norm(x), states, maps
+
+    def loss(self, textures: Int[Tensor, "row cell"], label: Int[Tensor, " row"]) -> Float[Tensor, ""]:
+        """Cross-entropy of the texture and of the class at every cell, and of the class at the class token."""
+        last = self(textures)[0]
+        cells, whole = last[:, : self.cells], last[:, self.cells]
+        own = functional.cross_entropy(self.own(cells).flatten(0, 1), textures.flatten())
+        spread = label[:, None].expand(-1, self.cells).flatten()
+        everywhere = functional.cross_entropy(self.whole(cells).flatten(0, 1), spread)
+        return own + everywhere + functional.cross_entropy(self.whole(whole), label)
