@@ -81,6 +81,7 @@ def run(
     few["induction_heads"] = {"length": 6, "short": 4, "examples": 1}
     few["induction_ablation"] = {"sizes": (1,), "draws": 1, "length": 6, "examples": 1, "text_length": 16}
     few["head_composition"] = {"readers": 1, "length": 6, "examples": 1}
+    few["fuzzy_induction"] = {"relations": ("same",), "prompts": 1, "shown": 2}
     few["retrieval_heads"] = {**short, "echo": 4, "echoes": 1}
     few["retrieval_ablation"] = {**short, "sizes": (1,), "draws": 1}
     few["sink_content"] = {"documents": 9, "length": 16, "most": 10}

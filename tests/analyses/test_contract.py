@@ -607,6 +607,11 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
         },
         "intact_second_copy_accuracy": ((), "probability"),
     },
+    "fuzzy_induction": {
+        "advantage": (("relation", "layer", "head"), "probability"),
+        "accuracy": (("relation",), "probability"),
+        "nearest": (("relation", "state"), "probability"),
+    },
     "head_composition": {
         "key_drop": (("other", "layer", "head"), "probability"),
         **dict.fromkeys(("key_composition", "key_composition_z"), (("other", "layer", "head"), "1")),
@@ -671,6 +676,7 @@ OF_HEADS = (
     "head_composition",
     "retrieval_heads",
     "retrieval_ablation",
+    "fuzzy_induction",
 )
 for name in OF_HEADS:
     REFUSALS |= {(family, name): NO_HEADS for family in ("mamba", "mamba2", "rwkv", "xlstm", "zamba2")}
@@ -680,6 +686,7 @@ for name in OF_HEADS[:3]:
     )
 for name in OF_HEADS[3:]:
     REFUSALS["bert", name] = "it is no causal language model, so no answer follows a question"
+REFUSALS["bert", "fuzzy_induction"] = "it is no causal language model, so no label follows a prompt"
 KEPT_MORE = {"falcon_h1": "both", "recurrent_gemma": "ssm, local"}
 for family in ("jamba", "lfm2", "falcon_h1", "qwen3_next", "recurrent_gemma"):
     kinds = KEPT_MORE.get(family, "ssm, attention")
@@ -735,6 +742,7 @@ PARAMETERS = {
     "induction_heads": {"length": 4, "short": 3, "examples": 1},
     "induction_ablation": {"sizes": (1,), "modes": ("mean",), "draws": 1, **ONE_BLOCK},
     "head_composition": {"readers": 1, "length": 4, "examples": 1},
+    "fuzzy_induction": {"relations": ("same",), "prompts": 1, "shown": 2},
     "retrieval_heads": {**NEEDLES, "echo": 4, "echoes": 1},
     "retrieval_ablation": {**NEEDLES, "sizes": (1,), "draws": 1},
     "function_vectors": {
