@@ -33,7 +33,5 @@ def more_than_linear(results: Results) -> Verdict:
         sentence = f"{first}; a linear map of the last state finds all but {LEAST:.0%} of the variance of it."
         return Verdict(topic, f"{sentence} A longer training may find more.", True, because)
     named = ", ".join(map(str, more))
-    sentence = (
-        f"{first}. Earlier positions add more than {LEAST:.0%} of it to the last state at layers {named}."
-    )
+    sentence = f"{first}. A linear map of the last state misses more than {LEAST:.0%} at layers {named}."
     return Verdict(topic, sentence, True, because)
