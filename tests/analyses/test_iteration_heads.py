@@ -14,6 +14,7 @@ from depthscope.analyses.iteration_heads import IterationHeads
 from depthscope.errors import BadInput, Refused
 from depthscope.materials.iteration import IterationPrompts
 from depthscope.results.result import Result
+from depthscope.runtime.load import load
 from depthscope.runtime.model import Model
 from depthscope.runtime.positions import moved_position, position_table
 from depthscope.runtime.tiny import tiny
@@ -81,6 +82,18 @@ def test_a_head_that_goes_by_its_own_position_does_not_follow_a_moved_end_word(f
 def test_the_number_of_a_step_is_read_where_positions_are_in_the_stream(found: Result):
     # one length only, so the position alone is the number of the step
     assert value(found, "position_r2")[0] > 0.8
+
+
+def test_the_packaged_network_has_an_iteration_head_and_needs_it(tmp_path: Path):
+    result = look(
+        load("iteration-polynomial"), IterationHeads(lengths=(4,), sequences=16), tmp_path, ["3 4 = "] * 9
+    )
+    share = value(result, "input_share")
+    place = np.unravel_index(share.argmax(), share.shape)
+    assert place[0] == 1
+    assert share[place] > 0.9
+    assert value(result, "accuracy") > 0.8
+    assert value(result, "ablated_accuracy")[(*place, 0)] < 0.2
 
 
 def test_weights_of_text_are_those_of_rows_that_the_library_returns(tmp_path: Path):

@@ -60,6 +60,12 @@ EMBEDDED: Mapping[str, Packaged] = {
     "minilm-l6-sre": Packaged(
         "folder", {"sre_embedding_model": "model_weights"}, ("sre-embedding-model==1.0.0",), "Apache-2.0"
     ),
+    "iteration-polynomial": Packaged(
+        "folder",
+        {"depthscope.runtime": "packaged/iteration-polynomial"},
+        ("depthscope==0.1.0",),
+        "Apache-2.0",
+    ),
     "glasslm-en": Packaged("glasslm", {"glassllm": "weights/en.npz"}, ("glassllm==0.1.0",), "MIT"),
 }
 

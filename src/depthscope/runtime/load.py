@@ -65,8 +65,8 @@ def load(
 
     Args:
         name: in this order of precedence an embedded name (`smollm2-135m`, `gemma3-270m`, `minilm-l6`,
-            `minilm-l6-sre`, `glasslm-en`), `tiny-<family>` (random weights), a .gguf file, a folder, a hub id;
-            `./name` is always a path.
+            `minilm-l6-sre`, `glasslm-en`, `iteration-polynomial`), `tiny-<family>` (random weights), a .gguf
+            file, a folder, a hub id; `./name` is always a path.
         revision: branch, tag or commit of a hub id.
         dtype: "float32", "bfloat16", "float64", "float16", a torch type, or None / "auto": what the
             checkpoint says (float32 where it says float16, which holds the same numbers).
