@@ -86,7 +86,7 @@ def test_the_number_of_a_step_is_read_where_positions_are_in_the_stream(found: R
 
 def test_the_packaged_network_has_an_iteration_head_and_needs_it(tmp_path: Path):
     result = look(
-        load("iteration-polynomial"), IterationHeads(lengths=(4,), sequences=16), tmp_path, ["3 4 = "] * 9
+        load("iteration-polynomial"), IterationHeads(lengths=(4,), sequences=16), tmp_path, ["3 4 = " * 6] * 9
     )
     share = value(result, "input_share")
     place = np.unravel_index(share.argmax(), share.shape)
