@@ -82,15 +82,15 @@ def component_steering(
     return result("component_steering", found, written=written_texts())
 
 
-def predictor_sweep(agreement: float = 0.9, wide: float = 0.02, n: int = N) -> Result:
+def predictor_sweep(agreement: float = 0.9, wide: float = 0.02, n: int = N, r2: float = 0.6) -> Result:
     """Designs whose novelties agree with those of the base that much; the second seed agrees best."""
     by = {"layer": LAYERS, "variant": DESIGNS}
     shape = (len(LAYERS), len(DESIGNS))
     agreed = np.full(shape, agreement)
     agreed[:, 0], agreed[:, -1] = 1.0, max(agreement, 0.97)
-    r2 = np.linspace(0.2, 0.6, 4 * len(LAYERS) * len(DESIGNS)).reshape(*shape, 4)
+    explained = np.linspace(0.05, r2, 4 * len(LAYERS) * len(DESIGNS)).reshape(*shape, 4)
     found = [
-        made("r2", {**by, "definition": ("dim", "element", "uniform", "position")}, r2),
+        made("r2", {**by, "definition": ("dim", "element", "uniform", "position")}, explained),
         made("r2_over_base", by, np.zeros(shape)),
         made("parameters", {"variant": DESIGNS}, [70_000, 90_000, 65_536, 70_000]),
         made("cka", {**by, "other": DESIGNS}, np.full((*shape, len(DESIGNS)), 0.8)),

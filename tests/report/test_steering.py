@@ -72,6 +72,7 @@ def test_written_text_turns_or_not_or_nobody_knows(
         ({"agreement": 0.5}, True, "other tokens are novel to gru 1x128; linear, 4."),
         ({"agreement": 0.8}, False, "Not decided: the intervals hold the threshold."),
         ({"n": 6}, False, "Not decided: 6 units"),
+        ({"r2": 0.15}, False, "so novel parts agree because states do"),
     ],
 )
 def test_the_split_is_one_or_is_many_or_nobody_knows(

@@ -11,6 +11,8 @@ from depthscope.results.result import Result
 
 PAIRS = 8
 """Fewer pairs of texts than this decide nothing."""
+EXPLAINED = 0.2
+"""R2 that the best design must reach: where less is expected, novel parts agree because states do."""
 SAME = 0.8
 """Rank correlation from which on two designs find the same tokens novel."""
 
@@ -88,6 +90,10 @@ def split_stable(results: Mapping[str, Result]) -> Verdict:
     n = cells[worst].n
     if n is None or n < PAIRS:
         return Verdict(topic, f"Not decided: {n} units are fewer than {PAIRS}.", False, because)
+    best = float(np.nanmax(results["predictor_sweep"]["r2"].select(definition="dim").value))
+    if min(cell.low for cell in cells.values()) >= SAME and not best >= EXPLAINED:
+        why = f"no design explains more than {best:.0%}, so novel parts agree because states do"
+        return Verdict(topic, f"Not decided: {why}.", False, because)
     if min(cell.low for cell in cells.values()) >= SAME:
         sentence = (
             f"All {len(names)} designs find the same tokens novel: the split hardly depends on the predictor."
