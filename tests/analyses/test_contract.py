@@ -562,6 +562,7 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
                     "induction",
                 ),
                 *("duplicate", "grammar", "grammar_gain", "grammar_gain_low", "function_vector", "iteration"),
+                "iteration_end",
                 "write_share",
             ),
             (("layer", "head"), "probability"),

@@ -48,7 +48,7 @@ SOURCES: Mapping[str, Source] = {
     "activation_frequency": Source("retrieval_heads", "activation_frequency"),
     "needle_mass": Source("retrieval_heads", "needle_mass"),
     "echo": Source("retrieval_heads", "echo"),
-    "gate": Source("retrieval_gates", "gate"),
+    "gate": Source("duo_gates", "gate"),
     "prefix_matching": Source("induction_heads", "prefix_matching"),
     "induction": Source("induction_heads", "induction"),
     "duplicate": Source("induction_heads", "duplicate"),
@@ -59,7 +59,8 @@ SOURCES: Mapping[str, Source] = {
     "grammar_gain_low": Source("grammar_heads", "gain", "low"),
     "function_vector": Source("function_vectors", "indirect_effect"),
     "function_vector_errors": Source("function_vectors", "indirect_effect", "errors"),
-    "iteration": Source("iteration_heads", "stripe"),
+    "iteration": Source("iteration_heads", "input_share"),
+    "iteration_end": Source("iteration_heads", "end_share"),
 }
 """Score -> where it comes from; in the order of the table."""
 STANDS_ON = ("head_patterns", "attention_sinks", "induction_heads", "retrieval_heads", "grammar_heads")

@@ -70,7 +70,7 @@ RULES = (
         ),
         True,
     ),
-    Rule("iteration", ((Bound("iteration", ">", 0.5),),), True),
+    Rule("iteration", ((Bound("iteration", ">", 0.5),), (Bound("iteration_end", ">", 0.5),)), True),
     Rule("dead", ((Bound("write_share", "<", 0.01), Bound("ablation_errors", "<", 2.0, fixed=True)),), False),
 )
 """Every label; a head may have several or none."""
