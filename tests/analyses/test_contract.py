@@ -817,6 +817,11 @@ BY_DATA = {
 }
 """Measurements with cells that some text leaves empty, such as a bucket without any guess."""
 SIZES = {"state": lambda a: a.n_layers + 1, "layer": lambda a: a.n_layers, "head": lambda a: a.n_heads}
+OWN_LABELS = {
+    *(("mlp_memory", name) for name in MEASUREMENTS["mlp_memory"]),
+    ("iteration_heads", "position_r2"),
+}
+"""Measurements of some layers or states only: those with an MLP, those around the first layer."""
 READERS = [name for name in FAMILIES.names if FAMILIES[name].reads == "tokens"]
 TYPED = ("llama", "gemma2", "mamba", "bert")
 """Families whose runs check the shapes in signatures too: what is called is the same in all, and checks cost half."""
@@ -885,9 +890,7 @@ def check(analysis: str, name: str, found: Measurement, anatomy: Anatomy) -> Non
     where = f"{anatomy.name} {analysis}/{name}"
     assert tuple(found.axes) == axes, where
     assert found.unit == unit, where
-    for axis in (
-        set(axes) & set(SIZES) if analysis != "mlp_memory" else ()
-    ):  # it follows layers that have an MLP
+    for axis in set(axes) & set(SIZES) if (analysis, name) not in OWN_LABELS else ():
         assert len(found.axes[axis]) == SIZES[axis](anatomy), where
     absent = np.isnan(found.value)
     if (analysis, name) not in BY_DATA:

@@ -69,12 +69,12 @@ def _with_examples(c: Columns, by: Mapping[str, np.ndarray], facts: Facts) -> li
 
 
 def _effects(c: Columns, by: Mapping[str, np.ndarray], facts: Facts) -> list[Measurement]:
-    layers, heads = c["effect"].shape[1:]
-    axes = {"layer": np.arange(layers), "head": np.arange(heads)}
+    effect = c["effect"][..., : facts.n_heads]  # a model without heads has no column
+    axes = {"layer": np.arange(facts.n_layers), "head": np.arange(facts.n_heads)}
     note = "gain in probability of the answer, one head's last-token output replaced by its mean over solved prompts"
     items = Items(c["unit"], facts, 1, "prompts")
     own = _own(c["task"], by["task"])
-    mine = c["effect"][:, None] * own[:, :, None, None]
+    mine = effect[:, None] * own[:, :, None, None]
     each = items.mean(mine, "indirect_effect_by_task", {**by, **axes}, "probability", note)
     solved = np.isin(by["task"], c["task"])
     over = Items(by["task"][solved], facts, 1, "solved tasks")

@@ -9,7 +9,7 @@ import numpy as np
 from depthscope.engine.measured import difference, mean
 from depthscope.engine.needs import Facts
 from depthscope.engine.tally import PerDocument
-from depthscope.measures.token_probes import cosines, ridge_predictions
+from depthscope.measures.token_probes import ridge_predictions, row_cosines
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings
 
@@ -71,7 +71,7 @@ def _judged(
         word = ridge_predictions(x, target[~test], z)
         middle = target[~test].mean(0)
         found["own_cosine"].append(
-            (units[test], np.nan_to_num(cosines(word - middle, target[test] - middle)))
+            (units[test], np.nan_to_num(row_cosines(word - middle, target[test] - middle)))
         )
         where = ridge_predictions(x, place[~test], z)
         found["position_error"].append((units[test], np.abs(where - place[test])[:, 0]))

@@ -50,10 +50,10 @@ def ridge_predictions(
     return best
 
 
-def cosines(a: Num[np.ndarray, "item d"], b: Num[np.ndarray, "item d"]) -> Float[np.ndarray, " item"]:
+def row_cosines(a: Num[np.ndarray, "item d"], b: Num[np.ndarray, "item d"]) -> Float[np.ndarray, " item"]:
     """Cosine of each pair of rows, NaN where one has no length."""
     size = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return np.where(size > 0, (a * b).sum(1) / np.where(size > 0, size, 1.0), np.nan)
 
 
-LAWS = (Law(ridge_predictions, ()), Law(cosines, ("symmetric",)))
+LAWS = (Law(ridge_predictions, ()), Law(row_cosines, ("symmetric",)))

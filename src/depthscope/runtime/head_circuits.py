@@ -146,6 +146,7 @@ def copy_circuits(model: Model) -> Iterator[tuple[int, Float[Tensor, "head d_hea
         yield layer, torch.einsum("hvd,de,hew->hvw", weights.value, back.to(weights.value), weights.output)
 
 
+@torch.no_grad()
 def _back(model: Model) -> Tensor | None:
     """Eᵀ U over some rows of the vocabulary, [d_model d_model]; None where embedding and stream differ in width."""
     head = model.head

@@ -94,7 +94,6 @@
     for (const one of [label, least]) one.addEventListener("input", filter);
     score.addEventListener("input", () => { shade(); filter(); });
     root.querySelector(".head-controls").hidden = false;
-    root.querySelector(".head-controls").addEventListener("submit", (event) => event.preventDefault());
     const first = names.find((name) => name === "induction") || names[0];
     if (!first) continue;
     score.value = first;
