@@ -682,7 +682,7 @@ def head_patterns(
     """Means over every n-th query from 1 on; `first` and `previous` only where that key can be seen."""
     shape = (len(plain.windows), plain.n_heads)
     rows: dict[str, np.ndarray] = {}
-    profile = np.full((*shape, offsets), np.nan)
+    profile, often = np.full((*shape, offsets), np.nan), np.zeros(offsets)
     for layer, window in enumerate(plain.windows):
         found = _heads(plain, passes, ids, layer, window, every)
         for name, by_head in found.items():
@@ -697,10 +697,14 @@ def head_patterns(
                     if (i - 1) % every == 0
                 ]
                 profile[layer, head, d] = np.mean(seen) if seen else np.nan
+                often[d] = len(seen)
     none = np.full(shape, np.nan)
     rows |= {"offset_profile": profile, "next": none, "far_mass": none}
-    rows["best_offset"] = np.nanargmax(profile, -1).astype(float)
-    rows["best_offset_mass"] = np.nanmax(profile, -1)
+    reached = profile[
+        ..., often >= often.max() / 2
+    ]  # the first ones: later offsets are seen by fewer queries
+    rows["best_offset"] = np.nanargmax(reached, -1).astype(float)
+    rows["best_offset_mass"] = np.nanmax(reached, -1)
     return rows
 
 

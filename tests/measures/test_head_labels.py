@@ -30,8 +30,9 @@ def known(**scores: float) -> set[str]:
         ({"sink": 0.9, "first_weighted": 0.3}, set()),
         ({"retrieval": 0.5}, {"retrieval", "strong_retrieval"}),
         ({"retrieval": 0.1}, {"retrieval"}),
-        ({"induction": 0.2, "copying": 0.01}, {"induction"}),
-        ({"induction": 0.9, "copying": 0.0}, set()),
+        ({"induction": 0.2}, {"induction"}),
+        ({"induction": 0.9, "copying": -0.5}, {"induction", "strong_induction"}),
+        ({"induction": 0.19, "copying": 1.0}, set()),
         ({"grammar": 0.5, "grammar_gain": 0.1, "grammar_gain_low": 0.001}, {"grammar"}),
         ({"grammar": 0.5, "grammar_gain": 0.1, "grammar_gain_low": 0.0}, set()),
         ({"best_offset_mass": 0.8, "best_offset": 3}, {"offset"}),
@@ -45,8 +46,8 @@ def test_a_label_holds_at_its_threshold_and_not_beyond(scores: dict[str, float],
 
 
 def test_what_was_not_measured_leaves_a_label_open_unless_the_rest_decides_it():
-    assert np.isnan(one(induction=0.3)["induction"])
-    assert "induction" not in one(induction=0.1)
+    assert np.isnan(one(grammar=0.6)["grammar"])
+    assert "grammar" not in one(grammar=0.4)
     assert "streaming" in known(gate=0.2), "one alternative is enough"
     assert np.isnan(one(gate=0.7)["streaming"])
     assert "streaming" not in one(gate=0.7, far_mass=0.2)
@@ -61,8 +62,9 @@ def test_ranks_take_the_place_of_thresholds_and_leave_signs_alone():
     by_rank = head_labels(scores, rank=0.1)
     assert np.flatnonzero(by_rank["previous"]).tolist() == [18, 19]
     assert np.flatnonzero(by_rank["streaming"] == 1).tolist() == [0, 1]
-    low = {"induction": np.arange(4.0)[None], "copying": np.array([[1.0, 1, 1, -1]])}
-    assert head_labels(low, rank=0.5)["induction"].tolist() == [[0, 0, 1, 0]]
+    low = {"grammar": np.arange(4.0)[None], "grammar_gain": np.arange(4.0)[None]}
+    low["grammar_gain_low"] = np.array([[1.0, 1, 1, -1]])
+    assert head_labels(low, rank=0.5)["grammar"].tolist() == [[0, 0, 1, 0]]
 
 
 def test_a_function_vector_head_is_among_the_first_fiftieth_and_certain():

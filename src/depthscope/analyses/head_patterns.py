@@ -125,13 +125,18 @@ class HeadPatterns:
 def _offsets(
     profile: PerDocument, axes: Mapping[str, np.ndarray], note: str, missing: str
 ) -> list[Measurement]:
-    """Mass at every offset, over queries that have such a key; no intervals, the profile is for reading."""
+    """Mass at every offset, over queries that have such a key; no intervals, the profile is for reading.
+
+    The best one is among the offsets that half of the queries can see: at the far end of a short window a single query
+    on the first token would be a head of its own.
+    """
     sums, counts = profile.sums.sum(0), profile.counts.sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
         value = np.where(counts > 0, sums / counts, np.nan)
     units = (profile.counts > 0).sum(0)
     none = np.isnan(value).all(-1)
-    best = np.where(none, 0, np.nan_to_num(value, nan=-1.0).argmax(-1))
+    often = 2 * counts >= counts.max(-1, keepdims=True)
+    best = np.where(none, 0, np.where(often, np.nan_to_num(value, nan=-1.0), -1.0).argmax(-1))
     most = np.take_along_axis(value, best[..., None], -1)[..., 0]
     n, n_items = (np.take_along_axis(x, best[..., None], -1)[..., 0] for x in (units, counts))
     by = {**axes, "offset": np.arange(value.shape[-1])}

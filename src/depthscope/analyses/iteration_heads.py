@@ -154,8 +154,9 @@ class IterationHeads:
         for k, by in enumerate(SHIFTS):
             moved = run(model, batch, edit=[moved_position(model, end, by, batch.length)], queries=queries)
             for layer in anatomy.attention_layers:
-                weights = _numbers(_on_inputs(moved.pattern(layer), windows, by))
-                found[:, layer, :, k] = weights[..., max(1, by) :].mean(-1)
+                weights = _numbers(_on_inputs(moved.pattern(layer), windows, by))[..., max(1, by) :]
+                if weights.shape[-1]:
+                    found[:, layer, :, k] = weights.mean(-1)
         return found
 
 

@@ -122,7 +122,7 @@ def _pair(model: Model, seen: View, row: int) -> dict[str, np.ndarray]:
     donor = last_states(model, torch.tensor([window.about["donor"]]))[0]
     ends = patched_ends(model, window.ids, donor)
     sets = [window.about["target_options"], window.about["donor_options"]]
-    kind, mass = _answers(model, torch.cat([ends, seen.each_state[-1][ row, -1:].to(ends)]), sets)
+    kind, mass = _answers(model, torch.cat([ends, seen.each_state[-1][row, -1:].to(ends)]), sets)
     shown = model.head.decode(seen.lens(donor[:, None].float()), donor[-1:].float(), Decode(top_k=1)).top_ids
     assert shown is not None
     seen_by_lens = np.isin(shown[:, 0, 0].cpu().numpy(), sets[1])

@@ -15,7 +15,7 @@ novelty_with_base stays near 1 where R2 differs, which tokens are novel does not
 may be quoted without naming one. The second seed says what agreement at best can be.
 
 What misleads: Equal tokens are not equal training: a large design needs more of both, so a short sweep favours small
-and solved ones; look at the learning curves of `fit predictor` before a design is called worse. CKA is large for all
+and solved ones; look at the learning curves of a predictor before a design is called worse. CKA is large for all
 that share a few long directions; the angle asks for the directions themselves, however little they hold. A design
 that sees one position cannot use the text, yet may predict most of what can be predicted: that is a finding.
 

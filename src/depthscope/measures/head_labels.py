@@ -3,7 +3,9 @@
 A rule is a list of alternatives, each a list of bounds that must all hold. A score that was not measured (NaN) leaves a
 label undecided (NaN) unless the other scores decide it: false and unknown is false, true or unknown is true.
 Sources of the thresholds: previous, self, retrieval: Clark et al. 2019, Wu et al. 2025 (2404.15574); sink: Gu et al.
-2025 (2410.10781); induction: Olsson et al. 2022 (2209.11895); the others are ours.
+2025 (2410.10781); induction: Olsson et al. 2022 (2209.11895); the others are ours. Induction is named by where a head
+looks: in deep models the head that finds the token and the head that writes it out are different ones, so `copying`
+stands beside the label and is no part of it.
 """
 
 from collections.abc import Mapping
@@ -44,7 +46,6 @@ _GRAMMAR = (
     Bound("grammar_gain", ">=", 0.1),
     Bound("grammar_gain_low", ">", 0.0, fixed=True),
 )
-_COPIES = Bound("copying", ">", 0.0, fixed=True)
 RULES = (
     Rule("previous", ((Bound("previous", ">=", 0.4),),), True),
     Rule("self", ((Bound("self", ">=", 0.4),),), True),
@@ -56,8 +57,8 @@ RULES = (
     Rule("streaming", ((Bound("far_mass", "<=", 0.05),), (Bound("gate", "<", 0.5),)), False),
     Rule("retrieval", ((Bound("retrieval", ">=", 0.1),),), True),
     Rule("strong_retrieval", ((Bound("retrieval", ">=", 0.5),),), True),
-    Rule("induction", ((Bound("induction", ">=", 0.2), _COPIES),), True),
-    Rule("strong_induction", ((Bound("induction", ">=", 0.5), _COPIES),), True),
+    Rule("induction", ((Bound("induction", ">=", 0.2),),), True),
+    Rule("strong_induction", ((Bound("induction", ">=", 0.5),),), True),
     Rule("duplicate", ((Bound("duplicate", ">=", 0.2),),), True),
     Rule("grammar", (_GRAMMAR,), True),
     Rule(

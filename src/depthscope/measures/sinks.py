@@ -34,6 +34,7 @@ def key_attention(
 
 def share_above(alpha: Float[Tensor, "... head key"], level: float) -> Float[Tensor, "... key"]:
     """Sink_k of one text: the share of heads whose mean attention on key k is above a level."""
+    alpha = at_least_float32(alpha)
     return (alpha > level).to(alpha.dtype).mean(-2)
 
 
