@@ -18,10 +18,10 @@ expected of B), while same_own (the output stays that of B) shows what the novel
 it beats random of the same length; kl says how much the output changed in all.
 
 What misleads: A predictor that explains little of a state leaves the domain in the novel part; read its R2 first. The
-expectation of one position is made from the text before it, so it holds A's tokens too. A strong step breaks a
-model, and broken text has no domain: read distinct_2 and kl beside every gain. The judge is often wrong about a few
-dozen tokens: judge_accuracy says how often, and the text called other is what it gives to text really written from A. Domains differ
-in their commonest tokens, so a gain on telling tokens is not yet a text about something.
+expectation of one position is made from the text before it, so it holds A's tokens too. A strong step breaks a model,
+and broken text has no domain: read distinct_2 and kl beside every gain. The judge is often wrong about a few dozen
+tokens: judge_accuracy says how often, and the text called other is what it gives to text really written from A.
+Domains differ in their commonest tokens, so a gain on telling tokens is not yet a text about something.
 
 Source: Sekiguchi, Ishigaki and Maeda, predictable and novel components of hidden states, where steering by components
 is named as future work; Rimsky et al. 2024 (arXiv 2312.06681) for differences of means as steering vectors; Monroe et
