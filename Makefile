@@ -17,7 +17,8 @@ SHELL := bash
 
 PYTHON ?= python3
 TORCH_INDEX ?=
-WORKERS ?= 2
+# one more than the cores of a small machine: some tests wait for processes and disks
+WORKERS ?= 3
 BIN := .venv/bin
 # Bytecode is compiled as modules are first imported: most of what is installed never is.
 INSTALL := $(BIN)/pip --disable-pip-version-check --quiet install --no-compile

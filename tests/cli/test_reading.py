@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from synthetic import HOSTILE, TEXTS, L, results, write_run
+from synthetic import HOSTILE, TEXTS, L, first, results, write_run
 
 from depthscope.cli import app, main
 from depthscope.registry import ANALYSES, FAMILIES, PLOTS
@@ -20,7 +20,7 @@ from depthscope.registry import ANALYSES, FAMILIES, PLOTS
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_run(tmp_path_factory.mktemp("cli") / "run").path)
+    return str(write_run(tmp_path_factory.mktemp("cli") / "run", first()).path)
 
 
 def called(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -69,7 +69,7 @@ def test_list_names_everything_with_its_line(capsys: pytest.CaptureFixture[str])
 
 def test_show_without_a_name_lists_everything(capsys: pytest.CaptureFixture[str], run: str):
     rows = json.loads(printed(capsys, "show", run, "--json"))["rows"]
-    stored = {(n, m) for n, r in results().items() for m in (*r.findings.measurements, *r.findings.examples)}
+    stored = {(n, m) for n, r in first().items() for m in (*r.findings.measurements, *r.findings.examples)}
     assert {(row["analysis"], row["name"]) for row in rows} == stored
 
 

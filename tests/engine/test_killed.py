@@ -57,6 +57,7 @@ def finished(order: Order, out: Path, expected: dict[str, bytes], files: Files) 
     assert list(out.rglob("*.partial")) == [], "what a kill left half written is replaced by the resumed run"
 
 
+@pytest.mark.slow
 def test_ten_kills_at_random_moments_change_no_byte(
     order: Order, untouched: tuple[dict[str, bytes], float], files: Files, tmp_path: Path
 ):

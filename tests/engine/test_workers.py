@@ -24,6 +24,7 @@ SMALL = {**HOW, "tokens": 160, "budget": 1}
 """One window a shard: four shards."""
 
 
+@pytest.mark.slow
 def test_two_workers_of_which_one_is_killed_give_the_bytes_of_one(llama: Model, files: Files, tmp_path: Path):
     names = ["logit_lens", "residual_contribution"]
     one = audit(llama, names, out=tmp_path / "one", **HOW)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from depthscope.engine.choice import FIRST
 from depthscope.results.measurement import Measurement, Table
 from depthscope.results.result import Findings, Result, Text
 from depthscope.store.run import Run, RunFolder, open_run
@@ -1153,6 +1154,11 @@ def manifest() -> dict[str, Any]:
         "non_finite": {"count": 0},
         "complete": True,
     }
+
+
+def first() -> dict[str, Result]:
+    """The results of the first analyses: a short page."""
+    return {name: one for name, one in results().items() if name in FIRST}
 
 
 def write_run(path: Path, found: Mapping[str, Result] | None = None, **changed: Any) -> Run:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from synthetic import manifest, measurement, result, results, write_run
+from synthetic import first, manifest, measurement, result, write_run
 
 from depthscope.engine.tally import PerDocument, Tally
 from depthscope.errors import BadInput
@@ -147,7 +147,7 @@ def test_the_table_prints_depth_values_and_differences(tmp_path: Path):
 
 
 def test_the_page_of_whole_runs_needs_no_network(tmp_path: Path):
-    runs = [write_run(tmp_path / n, results()) for n in "ab"]
+    runs = [write_run(tmp_path / n, first()) for n in "ab"]
     html = write_comparison(compare(runs), tmp_path / "compare.html").read_text(encoding="utf-8")
     assert 'src="' not in html.split("<script>")[0]
     assert html.count('class="mount"') > 20

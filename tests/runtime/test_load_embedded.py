@@ -41,6 +41,7 @@ def test_an_installed_package_without_its_file_is_named(monkeypatch: pytest.Monk
         load("glasslm-en")
 
 
+@pytest.mark.slow
 @needs("glasslm-en")
 def test_the_package_itself_is_never_imported():
     code = "import sys; from depthscope import load; load('glasslm-en'); print('glassllm' in sys.modules)"

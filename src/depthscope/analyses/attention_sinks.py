@@ -33,12 +33,13 @@ import torch
 from torch import Tensor
 
 from depthscope.anatomy.anatomy import Anatomy
+from depthscope.engine.attending import must_attend
 from depthscope.engine.measured import mean, part
 from depthscope.engine.needs import Facts, Needs
 from depthscope.engine.sink_findings import sink_set_findings
 from depthscope.engine.tally import PerDocument, Rows, Tally
 from depthscope.engine.view import View
-from depthscope.errors import BadInput, Refused
+from depthscope.errors import BadInput
 from depthscope.materials.sink_texts import KINDS, STARTS, SinkTexts
 from depthscope.measures.pattern_masses import weighted
 from depthscope.measures.sinks import key_attention, share_above
@@ -78,9 +79,7 @@ class AttentionSinks:
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """Attention rows of all queries, and the values; refused where no layer has softmax attention."""
-        if not layers_with_heads(anatomy):
-            kinds = ", ".join(dict.fromkeys(anatomy.kind_of_layer))
-            raise Refused(f"no layer has softmax attention heads (its layers are: {kinds})")
+        must_attend(anatomy, writing=True)
         return Needs(own_queries=True, values=True, material=self._material())
 
     def observe(self, model: Model, batch: Batch, seen: View, given: Mapping[str, Result]) -> Tally:

@@ -30,6 +30,7 @@ import numpy as np
 import torch
 
 from depthscope.anatomy.anatomy import Anatomy
+from depthscope.engine.attending import must_attend
 from depthscope.engine.cell_sums import Cells
 from depthscope.engine.measured import mean, part
 from depthscope.engine.needs import Facts, Needs
@@ -59,9 +60,7 @@ class FuzzyInduction:
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """Attention rows of last tokens, and all states."""
-        if not anatomy.attention_layers:
-            kinds = ", ".join(dict.fromkeys(anatomy.kind_of_layer))
-            raise Refused(f"no layer has softmax attention heads (its layers are: {kinds})")
+        must_attend(anatomy)
         if not anatomy.family.causal:
             raise Refused("it is no causal language model, so no label follows a prompt")
         if not anatomy.has_unembedding():

@@ -37,6 +37,7 @@ import numpy as np
 import torch
 
 from depthscope.anatomy.anatomy import Anatomy
+from depthscope.engine.attending import must_attend
 from depthscope.engine.grammar_findings import GrammarFindings, NoItems
 from depthscope.engine.grammar_items import Asked, Item, Sentences, head_hits, offset_hits
 from depthscope.engine.measured import part
@@ -44,7 +45,7 @@ from depthscope.engine.needs import Facts, Needs
 from depthscope.engine.shard import hashed
 from depthscope.engine.tally import PerDocument, Rows, Tally
 from depthscope.engine.view import View
-from depthscope.errors import BadInput, Refused
+from depthscope.errors import BadInput
 from depthscope.materials.parses import Parses
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
@@ -77,9 +78,7 @@ class GrammarHeads:
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """Attention rows of every token of parsed sentences; refused where no layer has softmax attention."""
-        if not anatomy.attention_layers:
-            kinds = ", ".join(dict.fromkeys(anatomy.kind_of_layer))
-            raise Refused(f"no layer has softmax attention heads (its layers are: {kinds})")
+        must_attend(anatomy)
         material = Parses(self.source, self.parser, self.sentences, relations=tuple(self.relations))
         return Needs(every_query=1, material=material)
 

@@ -35,12 +35,13 @@ import torch
 from depthscope.anatomy.anatomy import Anatomy
 from depthscope.engine.atlas_findings import Atlas
 from depthscope.engine.atlas_scores import PARTS, SOURCES, STANDS_ON, answerable, imported, scores_of
+from depthscope.engine.attending import must_attend
 from depthscope.engine.grammar_items import Sentences
 from depthscope.engine.measured import mean, part
 from depthscope.engine.needs import Facts, Needs
 from depthscope.engine.tally import PerDocument, Rows, Sum, Tally
 from depthscope.engine.view import View
-from depthscope.errors import BadInput, Refused, UnknownName
+from depthscope.errors import BadInput, UnknownName
 from depthscope.materials.parses import Parses
 from depthscope.measures.dependency import word_attention
 from depthscope.registry import ANALYSES
@@ -80,9 +81,7 @@ class HeadAtlas:
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """The scores of others, and all rows and writes of the packaged sentences."""
-        if not anatomy.attention_layers:
-            kinds = ", ".join(dict.fromkeys(anatomy.kind_of_layer))
-            raise Refused(f"no layer has softmax attention heads (its layers are: {kinds})")
+        must_attend(anatomy)
         names = tuple(n for n in dict.fromkeys((*STANDS_ON, *self.also)) if n not in self.without)
         return Needs(
             frozenset({"L*.head_out"}),

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from depthscope.anatomy.anatomy import Anatomy
+from depthscope.engine.attending import must_attend
 from depthscope.engine.cell_sums import Cells
 from depthscope.engine.chosen_heads import top
 from depthscope.engine.measured import mean, part
@@ -67,9 +68,7 @@ class HeadComposition:
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """Recorded windows, behind the scores of induction heads and of patterns."""
-        if not anatomy.attention_layers:
-            kinds = ", ".join(dict.fromkeys(anatomy.kind_of_layer))
-            raise Refused(f"no layer has softmax attention heads (its layers are: {kinds})")
+        must_attend(anatomy)
         if not anatomy.family.causal:
             raise Refused("it is no causal language model: what comes again stands on both sides of a token")
         if not anatomy.has_unembedding():

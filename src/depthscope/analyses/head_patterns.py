@@ -32,12 +32,13 @@ import numpy as np
 import torch
 
 from depthscope.anatomy.anatomy import Anatomy
+from depthscope.engine.attending import must_attend
 from depthscope.engine.measured import mean, part
 from depthscope.engine.needs import Facts, Needs
 from depthscope.engine.pattern_scores import UNITS, LayerScores, Shapes, divergences
 from depthscope.engine.tally import PerDocument, Tally
 from depthscope.engine.view import View
-from depthscope.errors import BadInput, Refused
+from depthscope.errors import BadInput
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.head_writes import layers_with_heads
@@ -75,9 +76,7 @@ class HeadPatterns:
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """Attention rows and values; refused where no layer has softmax attention."""
-        if not layers_with_heads(anatomy):
-            kinds = ", ".join(dict.fromkeys(anatomy.kind_of_layer))
-            raise Refused(f"no layer has softmax attention heads (its layers are: {kinds})")
+        must_attend(anatomy, writing=True)
         return Needs(every_query=self.every_query, values=True)
 
     def observe(self, model: Model, batch: Batch, seen: View, given: Mapping[str, Result]) -> Tally:

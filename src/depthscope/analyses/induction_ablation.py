@@ -32,6 +32,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from depthscope.anatomy.anatomy import Anatomy
+from depthscope.engine.attending import must_attend
 from depthscope.engine.cell_sums import Cells, at_cell
 from depthscope.engine.chosen_heads import drawn, possible, top
 from depthscope.engine.measured import Axes, mean, part
@@ -87,9 +88,7 @@ class InductionAblation:
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """Recorded windows, behind the scores of both kinds of heads."""
-        if not anatomy.attention_layers:
-            kinds = ", ".join(dict.fromkeys(anatomy.kind_of_layer))
-            raise Refused(f"no layer has softmax attention heads (its layers are: {kinds})")
+        must_attend(anatomy)
         if not anatomy.family.causal:
             raise Refused("it is no causal language model: what comes again stands on both sides of a token")
         if not anatomy.has_unembedding():

@@ -37,6 +37,7 @@ import torch
 from torch import Tensor
 
 from depthscope.anatomy.anatomy import Anatomy
+from depthscope.engine.attending import must_attend
 from depthscope.engine.measured import mean, part
 from depthscope.engine.needs import Facts, Needs
 from depthscope.engine.next_tokens import losses
@@ -85,9 +86,7 @@ class InductionHeads:
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """Rows of later copies, and values; refused where nothing attends or nothing follows."""
-        if not anatomy.attention_layers:
-            kinds = ", ".join(dict.fromkeys(anatomy.kind_of_layer))
-            raise Refused(f"no layer has softmax attention heads (its layers are: {kinds})")
+        must_attend(anatomy)
         if not anatomy.family.causal:
             raise Refused("it is no causal language model: what comes again stands on both sides of a token")
         if not anatomy.has_unembedding():

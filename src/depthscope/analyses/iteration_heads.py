@@ -37,6 +37,7 @@ from torch import Tensor
 
 from depthscope.anatomy.anatomy import Anatomy
 from depthscope.anatomy.site import Site
+from depthscope.engine.attending import must_attend
 from depthscope.engine.iteration_findings import Columns, found
 from depthscope.engine.measured import part
 from depthscope.engine.needs import Facts, Needs
@@ -83,9 +84,7 @@ class IterationHeads:
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """Attention rows of the end word and of the steps."""
-        if not anatomy.attention_layers:
-            kinds = ", ".join(dict.fromkeys(anatomy.kind_of_layer))
-            raise Refused(f"no layer has softmax attention heads (its layers are: {kinds})")
+        must_attend(anatomy)
         if not anatomy.family.causal or not anatomy.has_unembedding():
             raise Refused("it is no causal language model, so it writes no steps")
         return Needs(

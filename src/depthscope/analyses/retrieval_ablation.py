@@ -37,6 +37,7 @@ import numpy as np
 import torch
 
 from depthscope.anatomy.anatomy import Anatomy
+from depthscope.engine.attending import must_attend
 from depthscope.engine.cell_sums import Cells, at_cell
 from depthscope.engine.chosen_heads import Heads, drawn, matched, possible, top
 from depthscope.engine.measured import Axes, difference, mean, part
@@ -94,9 +95,7 @@ class RetrievalAblation:
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """Prompts, behind the scores by which heads are chosen."""
-        if not anatomy.attention_layers:
-            kinds = ", ".join(dict.fromkeys(anatomy.kind_of_layer))
-            raise Refused(f"no layer has softmax attention heads (its layers are: {kinds})")
+        must_attend(anatomy)
         if not anatomy.family.causal:
             raise Refused("it is no causal language model, so no answer follows a question")
         if not anatomy.has_unembedding():

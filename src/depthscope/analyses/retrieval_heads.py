@@ -36,6 +36,7 @@ import numpy as np
 import torch
 
 from depthscope.anatomy.anatomy import Anatomy
+from depthscope.engine.attending import must_attend
 from depthscope.engine.cell_sums import Cells
 from depthscope.engine.head_cache import CacheShape
 from depthscope.engine.measured import mean, part
@@ -95,9 +96,7 @@ class RetrievalHeads:
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """Attention rows where answers are predicted; refused where nothing attends or nothing is written."""
-        if not anatomy.attention_layers:
-            kinds = ", ".join(dict.fromkeys(anatomy.kind_of_layer))
-            raise Refused(f"no layer has softmax attention heads (its layers are: {kinds})")
+        must_attend(anatomy)
         if not anatomy.family.causal:
             raise Refused("it is no causal language model, so no answer follows a question")
         if not anatomy.has_unembedding():

@@ -30,6 +30,7 @@ import numpy as np
 import torch
 
 from depthscope.anatomy.anatomy import Anatomy
+from depthscope.engine.attending import must_attend
 from depthscope.engine.measured import difference, mean, part
 from depthscope.engine.needs import Facts, Needs, SweepNeed
 from depthscope.engine.tally import PerDocument, Tally
@@ -77,13 +78,9 @@ class StreamingCache:
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """Recorded texts, read again once a cache; refused for encoders and where no layer has attention."""
-        if not anatomy.attention_layers or not anatomy.family.causal:
-            kinds = ", ".join(dict.fromkeys(anatomy.kind_of_layer))
-            raise Refused(
-                f"no layer has softmax attention heads (its layers are: {kinds})"
-                if anatomy.family.causal
-                else "it is no causal language model: it keeps no cache of what came before"
-            )
+        if not anatomy.family.causal:
+            raise Refused("it is no causal language model: it keeps no cache of what came before")
+        must_attend(anatomy)
         need = SweepNeed(tokens=0, documents=0, protect="none", replays=1 + len(list(self._caches())))
         return Needs(sweeps=frozenset({need}), material=LongTexts(self.source, self.texts, self.length))
 
