@@ -15,11 +15,10 @@ from planted import SAID, SLOT, TOKEN, V, following, look, planted, rising, valu
 from torch import Tensor, nn
 
 from depthscope.analyses.function_vectors import FunctionVectors
-from depthscope.engine import function_task
 from depthscope.errors import BadInput, Refused, UnknownName
 from depthscope.materials.icl_tasks import IclPrompts
 from depthscope.results.result import Result
-from depthscope.runtime import injection
+from depthscope.runtime import injection, last_token
 from depthscope.runtime.model import Model
 from depthscope.runtime.tiny import tiny
 
@@ -86,10 +85,9 @@ def letters(folder: Path) -> str:
 def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Result]:
     # such attention keeps no keys and values, so whole prompts are run
     folder = tmp_path_factory.mktemp("after")
-    effects = partial(function_task.last_token_effects, by_cache=False)
     with (
-        mock.patch.object(injection, "_cached", injection._replayed),
-        mock.patch.object(function_task, "last_token_effects", effects),
+        mock.patch.object(injection, "goes_by_cache", return_value=False),
+        mock.patch.object(last_token, "goes_by_cache", return_value=False),
     ):
         yield look(tasked(), FunctionVectors(letters(folder), **FEW), folder, rising())
 

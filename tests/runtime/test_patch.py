@@ -8,11 +8,12 @@ import torch
 from depthscope.errors import BadInput, Refused
 from depthscope.registry import FAMILIES
 from depthscope.runtime.patch import last_states, patched_ends
+from depthscope.runtime.prefix import keeps_only_keys
 from depthscope.runtime.tiny import tiny
 
 TARGET, DONOR = list(range(3, 15)), [9, 4, 4, 30, 7, 21, 14]
 CAUSAL = [n for n in FAMILIES.names if FAMILIES[n].reads == "tokens" and FAMILIES[n].causal]
-ATTENTION = [n for n in CAUSAL if set(tiny(n).anatomy.kind_of_layer) == {"attention"}]
+ATTENTION = [n for n in CAUSAL if keeps_only_keys(tiny(n).anatomy)]
 
 
 def donor_of(model):

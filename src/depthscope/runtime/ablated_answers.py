@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from depthscope.anatomy.anatomy import Anatomy
 from depthscope.errors import BadInput
 from depthscope.runtime.head_ablation import Ablation, ablating
 from depthscope.runtime.model import Model
+from depthscope.runtime.prefix import Prefix, keeps_only_keys
 
 ROWS = 16
 """Ablations that one step serves: each row holds a copy of the prompt's keys and values."""
@@ -21,7 +21,7 @@ ROWS = 16
 
 def unsuited(anatomy: Anatomy) -> str:
     """Why a model cannot write from a shared prompt, or nothing."""
-    if set(anatomy.kind_of_layer) <= {"attention", "local"}:
+    if keeps_only_keys(anatomy):
         return ""
     kinds = ", ".join(dict.fromkeys(anatomy.kind_of_layer))
     return f"its layers keep more than keys and values ({kinds}), so one prompt cannot serve many ablations"
@@ -50,23 +50,14 @@ def answers_under(
     reason = unsuited(model.anatomy)
     if reason or len(prompt) < 2:
         raise BadInput(f"{model.name}: {reason or f'a prompt of {len(prompt)} tokens is too short, give 2'}")
-    before = torch.tensor([list(prompt[:-1])], device=model.device)
-    read: Any = model.net(input_ids=before, use_cache=True, return_dict=True)
+    prefix = Prefix.of(model, prompt)
     groups = [conditions[k : k + rows] for k in range(0, len(conditions), rows)]
-    return torch.cat([_written(model, read.past_key_values, prompt[-1], g, length, means) for g in groups])
+    return torch.cat([_written(prefix, g, length, means) for g in groups])
 
 
-def _written(
-    model: Model,
-    kept: Any,  # noqa: ANN401  (a cache of transformers)
-    last: int,
-    conditions: Sequence[Ablation],
-    length: int,
-    means: Tensor | None,
-) -> Tensor:
-    cache = copy.deepcopy(kept)
-    cache.batch_repeat_interleave(len(conditions))
-    token = torch.full((len(conditions), 1), last, device=model.device)
+def _written(prefix: Prefix, conditions: Sequence[Ablation], length: int, means: Tensor | None) -> Tensor:
+    model, cache = prefix.model, prefix.grown(len(conditions))
+    token = prefix.tokens(len(conditions))
     found: list[Tensor] = []
     with ablating(model, conditions, means=means):
         for _ in range(length):

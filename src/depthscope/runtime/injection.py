@@ -6,10 +6,8 @@ leaves keys and values, and one token with a row for each injection goes on from
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -18,11 +16,10 @@ from torch import Tensor
 from depthscope.anatomy.site import Site
 from depthscope.errors import BadInput, Refused
 from depthscope.runtime.edits import Edit
-from depthscope.runtime.hooks import hooked
 from depthscope.runtime.model import Batch, Model
+from depthscope.runtime.prefix import Prefix, goes_by_cache
 from depthscope.runtime.replay import replay
 from depthscope.runtime.run import run
-from depthscope.runtime.wiring import taps
 
 ROWS = 64
 """Injections that go through the network side by side."""
@@ -57,39 +54,25 @@ def injected_ends(
             f"an injection needs a prompt of 2 tokens, and a vector for each state of 0 to {anatomy.n_layers}; got "
             f"{len(ids)} tokens, {len(vectors)} vectors and the states {sorted(set(states))}"
         )
-    attention = set(anatomy.kind_of_layer) <= {"attention", "local"}
-    if by_cache and not attention:
-        raise Refused(f"{model.name} has layers without keys and values; inject with by_cache=False")
+    cached = goes_by_cache(model, by_cache, "inject into")
     order = sorted(range(len(states)), key=lambda k: states[k])
     groups = [order[k : k + ROWS] for k in range(0, len(order), ROWS)]
-    through = _cached(model, ids) if (attention if by_cache is None else by_cache) else _replayed(model, ids)
+    through = partial(_behind, Prefix.of(model, ids)) if cached else _replayed(model, ids)
     found = [through([states[k] for k in group], vectors[group]) for group in groups]
     ends = torch.cat([end.cpu() for end in found]) if found else torch.zeros(0, anatomy.d_model)
     return ends[torch.argsort(torch.tensor(order, dtype=torch.long))].to(vectors.device)
 
 
-def _cached(model: Model, ids: Sequence[int]):  # noqa: ANN202  (a function of states and vectors)
-    before = torch.tensor([list(ids[:-1])], device=model.device)
-    output: Any = model.net(input_ids=before, use_cache=True, return_dict=True)
-    return partial(_step, model, output.past_key_values, ids[-1])
-
-
-def _step(model: Model, kept: Any, last: int, states: Sequence[int], vectors: Tensor) -> Tensor:  # noqa: ANN401
-    """The last token, a row an injection, behind copies of the kept keys and values."""
-    depth, rows = model.anatomy.n_layers, len(states)
-    cache = copy.deepcopy(kept)
-    cache.batch_repeat_interleave(rows)
-    at = torch.tensor(list(states), device=model.device)
+def _behind(prefix: Prefix, states: Sequence[int], vectors: Tensor) -> Tensor:
+    """The last token, a row an injection, behind kept keys and values."""
+    depth = prefix.model.anatomy.n_layers
+    at = torch.tensor(list(states), device=prefix.model.device)
     edits = [
         Edit(Site(s, "resid_pre"), partial(_plus, vectors * (at == s)[:, None].to(vectors)), f"inject at {s}")
         for s in sorted(set(states))
         if s < depth
     ]
-    end, store = Site(depth - 1, "resid_post"), dict[Site, Tensor]()
-    with hooked(taps(model.anatomy, [end], edits, store, 1)):
-        token = torch.full((rows, 1), last, device=model.device)
-        model.net(input_ids=token, past_key_values=cache, use_cache=True, return_dict=True)
-    return _at_end(store[end][:, 0], depth, states, vectors)
+    return _at_end(prefix.ends(len(states), edits), depth, states, vectors)
 
 
 def _plus(added: Tensor, stream: Tensor, _: Tensor) -> Tensor:

@@ -7,11 +7,9 @@ token goes through once with a row for each, and the rows share the kept keys an
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -24,8 +22,9 @@ from depthscope.runtime.head_writes import layers_with_heads
 from depthscope.runtime.hooks import Tap, hooked
 from depthscope.runtime.model import Batch, Model
 from depthscope.runtime.path_gradient import frozen
+from depthscope.runtime.prefix import Prefix, goes_by_cache
 from depthscope.runtime.run import run
-from depthscope.runtime.wiring import taps, wire
+from depthscope.runtime.wiring import wire
 
 Metric = Callable[[Float[Tensor, "row d_vocab"]], Float[Tensor, " row"]]
 """What is asked of the logits behind the last token, row by row."""
@@ -126,30 +125,20 @@ def last_token_states(
     for patch in patches:
         for layer, head in patch.heads:
             anatomy.resolve(Site(layer, "head_out", head))
-    attention = set(anatomy.kind_of_layer) <= {"attention", "local"}
-    if by_cache and not attention:
-        raise Refused(f"{model.name} has layers without keys and values; patch it with by_cache=False")
-    if not (attention if by_cache is None else by_cache):
+    if not goes_by_cache(model, by_cache, "patch"):
         return _whole_prompts(model, ids, patches)
-    kept: Any = model.net(
-        input_ids=torch.tensor([list(ids[:-1])], device=model.device), use_cache=True, return_dict=True
-    )
+    prefix = Prefix.of(model, ids)
     groups = [patches[k : k + rows] for k in range(0, len(patches), rows)]
-    return torch.cat([_step(model, kept.past_key_values, ids, group) for group in groups])
+    return torch.cat([prefix.ends(len(group), places=_places(model, group)) for group in groups])
 
 
-def _step(model: Model, cache: Any, ids: Sequence[int], patches: Sequence[Patch]) -> Tensor:  # noqa: ANN401
-    """The last token, a row a patch, behind shared keys and values."""
-    end, store = Site(model.anatomy.n_layers - 1, "resid_post"), dict[Site, Tensor]()
-    last = torch.full((len(patches), 1), ids[-1], device=model.device)
+def _places(model: Model, patches: Sequence[Patch]) -> list[Tap]:
+    """Where the heads of a group of patches, a row each, are replaced."""
     layers = sorted({layer for patch in patches for layer, _ in patch.heads})
-    places = [
+    return [
         Tap(wire(model.anatomy, Site(k, "head_out")).module, "in", partial(_patched, model, k, patches))
         for k in layers
     ]
-    with hooked([*places, *taps(model.anatomy, [end], (), store, 1)]):
-        model.net(input_ids=last, past_key_values=_shared(cache), use_cache=True, return_dict=True)
-    return store[end][:, 0]
 
 
 def _patched(model: Model, layer: int, patches: Sequence[Patch], value: Tensor) -> Tensor:
@@ -159,23 +148,6 @@ def _patched(model: Model, layer: int, patches: Sequence[Patch], value: Tensor) 
             if at == layer:
                 z[row, head] = given.to(z)
     return z.reshape(value.shape)
-
-
-def _shared(cache: Any) -> Any:  # noqa: ANN401
-    """A cache whose keys and values are joined with those of any number of rows, and which keeps nothing of them."""
-    found = copy.copy(cache)
-    found.layers = [copy.copy(layer) for layer in cache.layers]
-    for layer in found.layers:
-        layer.update = partial(_joined, layer)
-    return found
-
-
-def _joined(layer: Any, key: Tensor, value: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:  # noqa: ANN401
-    rows = len(key)
-    return (
-        torch.cat([layer.keys.expand(rows, -1, -1, -1), key], dim=-2),
-        torch.cat([layer.values.expand(rows, -1, -1, -1), value], dim=-2),
-    )
 
 
 def _whole_prompts(model: Model, ids: Sequence[int], patches: Sequence[Patch]) -> Tensor:

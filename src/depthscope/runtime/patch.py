@@ -7,9 +7,7 @@ token with a row for each depth goes on from them; else rows join a staircase ov
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -18,11 +16,10 @@ from torch import Tensor
 from depthscope.anatomy.site import Site
 from depthscope.errors import BadInput, Refused
 from depthscope.runtime.edits import replace_with
-from depthscope.runtime.hooks import hooked
 from depthscope.runtime.model import Batch, Model
+from depthscope.runtime.prefix import Prefix, goes_by_cache
 from depthscope.runtime.replay import call_block
 from depthscope.runtime.run import run
-from depthscope.runtime.wiring import taps
 
 ROWS = 16
 """Rows of a staircase that one block call serves."""
@@ -51,10 +48,7 @@ def patched_ends(
         raise BadInput(
             f"a patch needs a prompt of 2 tokens and {anatomy.n_layers + 1} states, got {len(ids)} and {len(donor)}"
         )
-    attention = set(anatomy.kind_of_layer) == {"attention"}
-    if by_cache and not attention:
-        raise Refused(f"{model.name} has layers without keys and values; patch it with by_cache=False")
-    cached = attention if by_cache is None else by_cache
+    cached = goes_by_cache(model, by_cache, "patch")
     ends = _from_cache(model, list(ids), donor) if cached else _from_stairs(model, list(ids), donor)
     return torch.cat([ends, donor[-1:].to(ends)])
 
@@ -68,20 +62,12 @@ def last_states(model: Model, ids: Int[Tensor, "row token"]) -> Float[Tensor, "r
 def _from_cache(model: Model, ids: list[int], donor: Tensor) -> Tensor:
     """One token, a row for each depth, behind the keys and values of the tokens before it."""
     depth = model.anatomy.n_layers
-    before = torch.tensor([ids[:-1]], device=model.device)
-    output: Any = model.net(input_ids=before, use_cache=True, return_dict=True)
-    cache = copy.deepcopy(output.past_key_values)
-    cache.batch_repeat_interleave(depth)
     rows = torch.eye(depth, dtype=torch.bool, device=model.device)[:, :, None]
     edits = [
         replace_with(Site(s, "resid_pre"), donor[s].expand(depth, 1, -1).to(model.dtype), rows[s])
         for s in range(depth)
     ]
-    end, store = Site(depth - 1, "resid_post"), dict[Site, Tensor]()
-    last = torch.full((depth, 1), ids[-1], device=model.device)
-    with hooked(taps(model.anatomy, [end], edits, store, 1)):
-        model.net(input_ids=last, past_key_values=cache, use_cache=True, return_dict=True)
-    return store[end][:, 0]
+    return Prefix.of(model, ids).ends(depth, edits)
 
 
 def _from_stairs(model: Model, ids: list[int], donor: Tensor) -> Tensor:
