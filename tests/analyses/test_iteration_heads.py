@@ -81,7 +81,7 @@ def test_a_head_that_goes_by_its_own_position_does_not_follow_a_moved_end_word(f
 
 def test_the_number_of_a_step_is_read_where_positions_are_in_the_stream(found: Result):
     # one length only, so the position alone is the number of the step
-    assert value(found, "position_r2")[0] > 0.8
+    assert value(found, "position_r2")[0] > 0.7
 
 
 def test_the_packaged_network_has_an_iteration_head_and_needs_it(tmp_path: Path):

@@ -14,9 +14,10 @@ from depthscope.cli import options
 from depthscope.cli.output import command_line, say_json, say_table
 from depthscope.cli.progress import bar
 from depthscope.engine.progress import silent
-from depthscope.errors import BadInput, UnknownName
+from depthscope.errors import UnknownName
 
 if TYPE_CHECKING:
+    from depthscope.engine.reading import Reading
     from depthscope.runtime.model import Model
 
 SHARED = ("preset", "steps", "lr", "check")
@@ -65,6 +66,15 @@ class Predicting:
         names = [f.name for f in fields(self) if getattr(self, f.name) not in (None, "", False)]
         return tuple("--set" if name == "settings" else f"--{name}" for name in names)
 
+    def blocks(self, n_layers: int) -> tuple[int, ...]:
+        """Numbers of the blocks; none where none were given."""
+        return options.parse_layers(self.layers, n_layers) if self.layers else ()
+
+    def reading(self, corpus: options.Corpus, tokens: int) -> Reading:
+        """What is read: the corpus, or as many tokens of it, without the documents that are kept for probes."""
+        read = replace(corpus, tokens=corpus.tokens or tokens).reading()
+        return replace(read, reserve=0.3 if self.reserve is None else self.reserve)
+
 
 def trained(
     asked: Predicting,
@@ -96,14 +106,18 @@ def trained(
     design |= {"variance": True} if asked.variance else {}
     rest = {name: judging[name] for name in ("held_out", "evaluate") if judging.get(name) is not None}
     rest |= {"closed": asked.closed} if asked.closed else {}
-    layers = options.parse_layers(asked.layers, model.anatomy.n_layers) if asked.layers else ()
     evaluate = int(rest.get("evaluate", PredictorFit.evaluate))
     other = Reading(asked.judge, corpus.field, 4 * evaluate, corpus.window) if asked.judge else None
-    study = PredictorFit(layers, shared.get("preset") or "robust", design, course, judge=other, **rest)
+    study = PredictorFit(
+        asked.blocks(model.anatomy.n_layers),
+        shared.get("preset") or "robust",
+        design,
+        course,
+        judge=other,
+        **rest,
+    )
     lesson = study.lesson
-    tokens = corpus.tokens or min(MOST, 2 * lesson.steps * lesson.rows * corpus.window)
-    reserve = 0.3 if asked.reserve is None else asked.reserve
-    reading = replace(replace(corpus, tokens=tokens).reading(), reserve=reserve)
+    reading = asked.reading(corpus, min(MOST, 2 * lesson.steps * lesson.rows * corpus.window))
     folder = out or Path("runs") / f"{Path(model.name).name}-predictor"
     run = conduct(
         "predictor", study, model, reading, folder, seed=judging["seed"], progress=silent if as_json else bar(),
@@ -124,26 +138,15 @@ def _settings(given: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     places = {f.name: (k, f.default) for k, kind in enumerate((Design, Course)) for f in fields(kind)}
     found: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     for text in given:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise BadInput(f"--set {text!r}: write it as NAME=VALUE, such as heads=8")
+        name, value = options.assigned(text, "heads=8")
         if name not in places:
             raise UnknownName("field of a predictor", name, places)
         place, default = places[name]
-        found[place][name] = _read(text, value, default)
+        many = isinstance(default, tuple)
+        found[place][name] = (
+            options.numbers("--set", value) if many else options.read_as(text, value, type(default))
+        )
     return found
-
-
-def _read(text: str, value: str, default: Any) -> Any:  # noqa: ANN401  (a field's value)
-    words = {"true": True, "false": False}
-    try:
-        if isinstance(default, bool):
-            return words[value.lower()]
-        if isinstance(default, tuple):
-            return options.numbers("--set", value)
-        return type(default)(value)
-    except (ValueError, KeyError) as error:
-        raise BadInput(f"--set {text!r}: {value!r} is no {type(default).__name__}") from error
 
 
 def _say(result: Any, folder: Path, seconds: float, as_json: bool) -> None:  # noqa: ANN401  (a Result)

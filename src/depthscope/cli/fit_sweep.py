@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,6 @@ SHARED = ("steps", "lr")
 """Flags of a tuned lens that a sweep has too."""
 OWN = ("--layers", "--rows", "--reserve", "--set")
 """Flags of a predictor that a sweep has too."""
-WORDS = {"true": True, "false": False}
 PLAIN = ("grid", "norm", "residual", "compared", "memory")
 """Fields of the study that --set reaches besides the factors."""
 
@@ -58,12 +57,9 @@ def swept(
         "held_out": judging["held_out"],
         "evaluate": judging.get("evaluate"),
     }
-    layers = options.parse_layers(asked.layers, model.anatomy.n_layers) if asked.layers else ()
     given: dict[str, Any] = plain | {name: value for name, value in named.items() if value is not None}
-    study = PredictorSweep(layers, factors, **given)
-    tokens = corpus.tokens or 2 * study.steps * study.rows * corpus.window
-    reserve = 0.3 if asked.reserve is None else asked.reserve
-    reading = replace(replace(corpus, tokens=tokens).reading(), reserve=reserve)
+    study = PredictorSweep(asked.blocks(model.anatomy.n_layers), factors, **given)
+    reading = asked.reading(corpus, 2 * study.steps * study.rows * corpus.window)
     folder = out or Path("runs") / f"{Path(model.name).name}-predictor-sweep"
     run = conduct(
         "predictor_sweep", study, model, reading, folder, seed=judging["seed"], progress=silent if as_json else _told,
@@ -86,23 +82,16 @@ def settings(given: Sequence[str]) -> tuple[dict[str, tuple[Any, ...]], dict[str
     factors: dict[str, tuple[Any, ...]] = {}
     plain: dict[str, Any] = {}
     for text in given:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise BadInput(f"--set {text!r}: write it as NAME=VALUE, such as heads=8,32")
+        name, value = options.assigned(text, "heads=8,32")
         if name in kinds:
-            factors[name] = tuple(_read(text, piece.strip(), kinds[name]) for piece in value.split(","))
+            factors[name] = tuple(
+                options.read_as(text, piece.strip(), kinds[name]) for piece in value.split(",")
+            )
         elif name in own:
-            plain[name] = _read(text, value, own[name])
+            plain[name] = options.read_as(text, value, own[name])
         else:
             raise UnknownName("factor of a sweep", name, (*kinds, *own))
     return factors, plain
-
-
-def _read(text: str, value: str, kind: type[Any]) -> Any:  # noqa: ANN401  (a field's value)
-    try:
-        return WORDS[value.lower()] if kind is bool else kind(value)
-    except (ValueError, KeyError) as error:
-        raise BadInput(f"--set {text!r}: {value!r} is no {kind.__name__}") from error
 
 
 def _told(phase: str, done: int, total: int) -> None:

@@ -125,6 +125,30 @@ def numbers(flag: str, text: str, kind: type[int] | type[float] = float) -> tupl
         raise BadInput(f"{flag} {text!r} holds something that is no number; write it as {example}") from error
 
 
+def assigned(text: str, example: str) -> tuple[str, str]:
+    """Name and value of NAME=VALUE.
+
+    Raises:
+        BadInput: for a text without "="; the message shows the example.
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise BadInput(f"--set {text!r}: write it as NAME=VALUE, such as {example}")
+    return name, value
+
+
+def read_as(text: str, value: str, kind: type[Any]) -> Any:  # noqa: ANN401  (a field's value)
+    """A value as a bool, a number or a word; `text` is what was given, for the message.
+
+    Raises:
+        BadInput: for a value that is none of this kind.
+    """
+    try:
+        return {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
+    except (ValueError, KeyError) as error:
+        raise BadInput(f"--set {text!r}: {value!r} is no {kind.__name__}") from error
+
+
 def use_data(folder: str) -> None:
     """Make a folder the place where named data are looked for; nothing changes for an empty name."""
     if not folder:

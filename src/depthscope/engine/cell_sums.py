@@ -25,26 +25,24 @@ class Cells:
 
     def add(self, name: str, values: np.ndarray, cell: tuple[int, ...]) -> None:
         """One value a row into a cell; what is not finite is not counted."""
-        shape = (len(self.units), *self.shape)
-        sums = self._sums.setdefault(name, np.zeros(shape))
-        counts = self._counts.setdefault(name, np.zeros(shape, np.int64))
-        fine = np.isfinite(values)
-        sums[(slice(None), *cell)] += np.where(fine, values, 0.0)
-        counts[(slice(None), *cell)] += fine
+        self._put(name, values, (slice(None), *cell))
 
     def add_row(self, name: str, row: int, values: np.ndarray | float, cell: tuple[int, ...]) -> None:
         """One row's values into a cell, or into all cells below the first indices of one."""
-        shape = (len(self.units), *self.shape)
-        sums = self._sums.setdefault(name, np.zeros(shape))
-        counts = self._counts.setdefault(name, np.zeros(shape, np.int64))
-        fine = np.isfinite(values)
-        sums[(row, *cell)] += np.where(fine, values, 0.0)
-        counts[(row, *cell)] += fine
+        self._put(name, values, (row, *cell))
 
     def add_all(self, values: Mapping[str, np.ndarray], cell: tuple[int, ...]) -> None:
         """Several names into one cell."""
         for name, one in values.items():
             self.add(name, one, cell)
+
+    def _put(self, name: str, values: np.ndarray | float, place: tuple[int | slice, ...]) -> None:
+        shape = (len(self.units), *self.shape)
+        sums = self._sums.setdefault(name, np.zeros(shape))
+        counts = self._counts.setdefault(name, np.zeros(shape, np.int64))
+        fine = np.isfinite(values)
+        sums[place] += np.where(fine, values, 0.0)
+        counts[place] += fine
 
     def tally(self) -> Tally:
         """One part a name, summed over rows of one unit."""

@@ -11,14 +11,13 @@ from depthscope.engine.cells import Items
 from depthscope.engine.measured import ratio
 from depthscope.engine.needs import Facts
 from depthscope.engine.tally import PerDocument
+from depthscope.measures.token_probes import ridge_predictions
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings
 
 Columns = Mapping[str, np.ndarray]
 HALF = 0.5
 NO_HEADS = "the layer has no attention heads"
-RIDGE = 1e-3
-"""Of the mean diagonal of the probe's Gram matrix."""
 
 
 def found(c: Columns, facts: Facts, kinds: tuple[str, ...], shifts: tuple[int, ...]) -> Findings:
@@ -113,8 +112,9 @@ def _probe(c: Columns, facts: Facts) -> Measurement:
     wrong, spread = np.zeros((len(stream), len(states))), np.zeros((len(stream), len(states)))
     middle = step[fitted][rows[fitted]].mean()
     for s in states:
-        weights = _ridge(stream[fitted][rows[fitted]][:, s].astype(float), step[fitted][rows[fitted]])
-        said = np.where(rows, np.nan_to_num(stream[:, :, s].astype(float)) @ weights[:-1] + weights[-1], 0.0)
+        read = stream[fitted][rows[fitted]][:, s].astype(float)
+        said = np.zeros(rows.shape)
+        said[rows] = ridge_predictions(read, step[fitted][rows[fitted]][:, None], stream[rows][:, s])[:, 0]
         wrong[:, s] = np.where(rows, (said - step) ** 2, 0).sum(1)
         spread[:, s] = np.where(rows, (step - middle) ** 2, 0).sum(1)
     units = c["unit"][~fitted].tolist()
@@ -124,12 +124,3 @@ def _probe(c: Columns, facts: Facts) -> Measurement:
     assert lost.low is not None
     assert lost.high is not None
     return replace(lost, value=1 - lost.value, low=1 - lost.high, high=1 - lost.low)
-
-
-def _ridge(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Weights and intercept of a ridge regression, the intercept not shrunk."""
-    centre, level = x.mean(0), y.mean()
-    gram = (x - centre).T @ (x - centre)
-    gram[np.diag_indices_from(gram)] += RIDGE * np.trace(gram) / len(gram) + 1e-12
-    weights = np.linalg.solve(gram, (x - centre).T @ (y - level))
-    return np.append(weights, level - centre @ weights)

@@ -14,7 +14,12 @@ TITLE = "Vectors towards a domain, from each part"
 
 def plot(result: Result) -> Spec:
     """Gain by layer at the middle strength: vectors of either part, of the stream, and random ones."""
-    found = present(result, READS)["vector_gain"].select(target="domain")
+    return towards(result, "domain", TITLE)
+
+
+def towards(result: Result, target: str, title: str) -> Spec:
+    """The chart of one kind of target."""
+    found = present(result, READS)["vector_gain"].select(target=target)
     strengths = np.asarray(found.axes["level"])
     level = float(np.sort(strengths)[len(strengths) // 2])
     series = {
@@ -22,4 +27,4 @@ def plot(result: Result) -> Spec:
         for name in np.asarray(found.axes["variant"]).tolist()
     }
     drawn = lines(series, "layer", "gain") + dashed(0.0, "no gain")
-    return finish(drawn, TITLE, described(series, "layer"), f"{level:g} mean lengths of a state")
+    return finish(drawn, title, described(series, "layer"), f"{level:g} mean lengths of a state")

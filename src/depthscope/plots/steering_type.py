@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from depthscope.charts import Spec, dashed, described, finish, lines, present
+from depthscope.charts import Spec
+from depthscope.plots.steering_domain import towards
 from depthscope.results.result import Result
 
 SUITS = ("component_steering",)
@@ -14,12 +13,4 @@ TITLE = "Vectors towards a class of tokens, from each part"
 
 def plot(result: Result) -> Spec:
     """Gain by layer at the middle strength: vectors of either part, of the stream, and random ones."""
-    found = present(result, READS)["vector_gain"].select(target="token_type")
-    strengths = np.asarray(found.axes["level"])
-    level = float(np.sort(strengths)[len(strengths) // 2])
-    series = {
-        str(name): found.select(variant=name, level=level)
-        for name in np.asarray(found.axes["variant"]).tolist()
-    }
-    drawn = lines(series, "layer", "gain") + dashed(0.0, "no gain")
-    return finish(drawn, TITLE, described(series, "layer"), f"{level:g} mean lengths of a state")
+    return towards(result, "token_type", TITLE)

@@ -48,6 +48,17 @@ class Call:
     mask: Tensor | None
     how: dict[str, Any]
 
+    @property
+    def scaling(self) -> float:
+        """What q kᵀ is multiplied by."""
+        said = self.how.get("scaling")
+        return float(self.query.shape[-1] ** -0.5 if said is None else said)
+
+    @property
+    def cap(self) -> float | None:
+        """The soft cap of the scores, if there is one."""
+        return self.how.get("softcap")
+
     def visible(self) -> Bool[Tensor, "#row #head query key"]:
         """Which keys each query may see."""
         if self.mask is not None:
@@ -106,10 +117,7 @@ class Heads:
         kind = torch.promote_types(self.query.dtype, torch.float32)
         query = self.query.to(kind)
         key = self.key.to(kind).repeat_interleave(query.shape[1] // self.key.shape[1], dim=1)
-        scores = torch.matmul(query, key.transpose(-1, -2)).mul_(self.scaling)
-        if self.cap is not None:
-            scores = self.cap * torch.tanh(scores / self.cap)
-        scores = self._masked(scores)
+        scores = self._masked(capped(query @ key.transpose(-1, -2), self.scaling, self.cap))
         if self.sinks is None:
             return self._at_queries(torch.softmax(scores, dim=-1).nan_to_num_(0.0))
         column = self.sinks.to(scores).reshape(1, -1, 1, 1).expand(*scores.shape[:-1], 1)
@@ -130,6 +138,12 @@ class Heads:
         keys = torch.arange(scores.shape[-1], device=scores.device)
         ahead = keys > self.queries[..., None]
         return scores.masked_fill(ahead if ahead.dim() == 2 else ahead[:, None], float("-inf"))
+
+
+def capped(products: Tensor, scaling: float, cap: float | None) -> Tensor:
+    """Scores of products q kᵀ, which are changed: cap(scaling * q kᵀ), before any mask."""
+    scores = products.mul_(scaling)
+    return scores if cap is None else cap * torch.tanh(scores / cap)
 
 
 @contextmanager
@@ -221,7 +235,7 @@ def _taken(before: str, attend: Attend) -> Callable[..., Any]:
 def _heads(call: Call, queries: Tensor, values: bool) -> Heads:
     if queries.dim() == 1:
         queries = queries[queries < call.query.shape[2]]
-    scaling, sinks = call.how.get("scaling"), call.how.get("s_aux")
+    sinks = call.how.get("s_aux")
     if sinks is not None and not torch.is_grad_enabled():
         # a parameter: unlike what the pass computes it would keep a graph alive
         sinks = sinks.detach()
@@ -232,8 +246,8 @@ def _heads(call: Call, queries: Tensor, values: bool) -> Heads:
         value=call.value if values else None,
         mask=None if call.mask is None else _picked(call.mask, queries)[..., : call.key.shape[2]],
         causal=causal(call.module, call.how),
-        scaling=float(call.query.shape[-1] ** -0.5 if scaling is None else scaling),
-        cap=call.how.get("softcap"),
+        scaling=call.scaling,
+        cap=call.cap,
         sinks=sinks,
     )
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from depthscope.runtime.attention import Call, Kernel, intercepting
+from depthscope.runtime.attention import Call, Kernel, capped, intercepting
 from depthscope.runtime.head_ablation import layer_of
 from depthscope.runtime.model import Model
 
@@ -59,18 +59,12 @@ def compensated(
     near = (position[:, None] - place < recent) | (place < start)
     visible = call.visible()
     kept, dropped = visible & near, visible & ~near
-    scores = _capped(call, query @ key.transpose(-1, -2)).masked_fill(~kept, float("-inf"))
+    scores = capped(query @ key.transpose(-1, -2), call.scaling, call.cap).masked_fill(~kept, float("-inf"))
     count = dropped.sum(-1, keepdim=True).to(kind)
     share = dropped.to(kind) / count.clamp_min(1)
     mean_key, mean_value = share @ key, share @ value
-    alone = _capped(call, (query * mean_key).sum(-1, keepdim=True)) + count.log()
+    alone = capped((query * mean_key).sum(-1, keepdim=True), call.scaling, call.cap) + count.log()
     if not token:
         alone = torch.full_like(alone, float("-inf"))
     rows = torch.softmax(torch.cat([scores, alone], -1), -1).nan_to_num(0.0)
     return (rows[..., :-1] @ value + rows[..., -1:] * mean_value).transpose(1, 2)
-
-
-def _capped(call: Call, scores: Tensor) -> Tensor:
-    scaling, cap = call.how.get("scaling"), call.how.get("softcap")
-    scores = scores * float(call.query.shape[-1] ** -0.5 if scaling is None else scaling)
-    return scores if cap is None else cap * torch.tanh(scores / cap)

@@ -172,6 +172,17 @@ class Head:
             nn.functional.linear(self.normalised(state), weight[columns].to(self.precision), some)
         )
 
+    def graded(
+        self, state: Float[Tensor, "... d_model"], ids: Int[Tensor, " id"] | None = None
+    ) -> Float[Tensor, "... column"]:
+        """`logits` with their gradient: nothing is changed in place."""
+        weight, bias = self.unembedding()
+        columns = slice(0, self.d_vocab) if ids is None else ids
+        some = None if bias is None else bias[columns].to(self.precision)
+        logits = nn.functional.linear(self.normalised(state), weight[columns].to(self.precision), some)
+        logits, cap = logits * self.anatomy.logit_scale, self.anatomy.logit_cap
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
     @torch.no_grad()
     def logit_of(
         self, state: Float[Tensor, "*state position d_model"], ids: Int[Tensor, " position"]

@@ -13,7 +13,7 @@ from functools import partial
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from depthscope.anatomy.site import Site
 from depthscope.errors import BadInput, Refused
@@ -202,7 +202,7 @@ def attribution(
     last = batch.mask.sum(-1) - 1
     rows = torch.arange(batch.rows, device=last.device)
     with torch.enable_grad():
-        moved = metric(_logits(model, seen[end][rows, last])).mean()
+        moved = metric(model.head.graded(seen[end][rows, last])).mean()
     slopes = torch.autograd.grad(moved, list(found.values()))
     effect = torch.full((anatomy.n_layers, anatomy.n_heads), torch.nan, dtype=torch.float64)
     where = batch.mask if at == "all" else torch.arange(batch.length, device=last.device) == last[:, None]
@@ -210,17 +210,6 @@ def attribution(
         gained = ((z[layer].to(own) - own.detach()) * slope).sum(-1) * where[..., None]
         effect[layer] = gained.sum((0, 1)).double().cpu()
     return effect
-
-
-def _logits(model: Model, state: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_vocab"]:
-    """The head's logits with their gradient: nothing is changed in place."""
-    head = model.head
-    weight, bias = head.unembedding()
-    logits = nn.functional.linear(
-        head.normalised(state), weight.to(head.precision), None if bias is None else bias.to(head.precision)
-    )
-    logits, cap = logits * model.anatomy.logit_scale, model.anatomy.logit_cap
-    return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 def _tracked(found: dict[int, Tensor], layer: int, heads: int, value: Tensor) -> Tensor:

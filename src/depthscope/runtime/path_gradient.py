@@ -176,14 +176,8 @@ def _through(seen: Seen, part: Part, points: Tensor) -> Tensor:
 def probability(
     model: Model, ends: Float[Tensor, "row mark d_model"], ids: Int[Tensor, " mark"]
 ) -> Float[Tensor, "row mark"]:
-    """Probability of one id at each mark, with its gradient: the head without anything done in place."""
-    head, anatomy = model.head, model.anatomy
-    weight, bias = head.unembedding()
-    u = head.normalised(ends)
-    logits = nn.functional.linear(u, weight.to(u), None if bias is None else bias.to(u)) * anatomy.logit_scale
-    cap = anatomy.logit_cap
-    logits = logits if cap is None else cap * torch.tanh(logits / cap)
-    log_p = torch.log_softmax(logits, -1)
+    """Probability of one id at each mark, with its gradient."""
+    log_p = torch.log_softmax(model.head.graded(ends), -1)
     return log_p.gather(-1, ids.expand(log_p.shape[:-1])[..., None])[..., 0].exp()
 
 

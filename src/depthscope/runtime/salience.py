@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from depthscope.runtime.model import Model
 from depthscope.runtime.replay import call_block
 from depthscope.runtime.run import Seen
 from depthscope.runtime.sweep import next_ids
@@ -58,22 +57,10 @@ def loss_gradient(
     for rows, gold in zip(index.split(_POSITIONS), targets.split(_POSITIONS), strict=True):
         with torch.enable_grad():
             ends = final[rows[:, 0], rows[:, 1]].detach().requires_grad_()
-            loss = nn.functional.cross_entropy(_logits(seen.model, ends), gold, reduction="sum")
+            loss = nn.functional.cross_entropy(seen.model.head.graded(ends), gold, reduction="sum")
             (slope,) = torch.autograd.grad(loss, ends)
         found[rows[:, 0], rows[:, 1]] = slope / len(index)
     return found
-
-
-def _logits(model: Model, ends: Tensor) -> Tensor:
-    """The head with its gradient: nothing is done in place."""
-    weight, bias = model.head.unembedding()
-    u = model.head.normalised(ends)
-    logits = (
-        nn.functional.linear(u, weight.to(u), None if bias is None else bias.to(u))
-        * model.anatomy.logit_scale
-    )
-    cap = model.anatomy.logit_cap
-    return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 @contextmanager
