@@ -1075,8 +1075,9 @@ def results() -> dict[str, Result]:
 
     found = {one.analysis: one for one in (make() for make in made)}
     import steering_results
+    import trained_results
 
-    found |= component_results.results() | sink_results.results()
+    found |= component_results.results() | sink_results.results() | trained_results.results()
     found |= {"predictor": predictor_results.predictor()}
     return found | grammar_results.results() | function_results.results() | steering_results.results()
 

@@ -12,8 +12,8 @@ difference when one group of heads alone streams, without any training. Layers w
 streaming keeps have no gate.
 
 How to read: A gate near 1 is a head that must see everything (retrieval), near 0 one that may stream. share_full is the
-share of gates above one half. agreement, the rank correlation of gates and sensitivity, says whether the cheap score
-would have done.
+share of gates above one half, share_between of those from 0.2 to 0.8, which the training left open. agreement, the rank
+correlation of gates and sensitivity, says whether the cheap score would have done.
 
 What misleads: The gradient of the difference is zero where all gates are 1, so single steps say nothing; few steps
 leave gates in between. Gates of heads that can stand in for each other depend on the run. In models that share keys
@@ -25,13 +25,15 @@ Source: Xiao et al. 2024 (arXiv 2410.10819), sections 2.2 and 2.3, with the norm
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from depthscope.engine.cells import Items
+from depthscope.engine.needs import Facts
 from depthscope.engine.study import Work
 from depthscope.errors import BadInput, Refused
 from depthscope.materials.passkeys import Asked, with_passkeys
@@ -39,7 +41,11 @@ from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings
 from depthscope.runtime.gated_attention import gate_loss, gated_layers, last_states
 from depthscope.runtime.model import Batch, Model
+from depthscope.store.atomic import write_text
 
+TABLE = "gates.csv"
+"""The gates in the run folder, as a table that an atlas of heads joins."""
+BETWEEN = (0.2, 0.8)
 _WINDOW = "its window is no longer than what streaming keeps, or the layer has no attention heads"
 TESTS = 4
 """Texts behind the sensitivity."""
@@ -78,15 +84,12 @@ class DuoGates:
             ),
             np.float64,
         )
-        found = [
-            self._by_head(
-                model, "sensitivity", sensitivity.mean(-1), "squared difference, one group streaming"
-            )
-        ]
+        found = [_by_text(work, sensitivity)]
         if self.steps:
             fitted = work.journal.step("gates", self._about(work, "gates"), lambda: self._trained(work))
             gates = np.array(fitted["gates"], np.float64)
-            found += self._findings(model, gates, np.array(fitted["losses"]), sensitivity.mean(-1))
+            found += _of_gates(model, gates, np.array(fitted["losses"]), sensitivity.mean(-1))
+            write_text(work.folder / TABLE, _table(_each_head(model, gates)))
         return Findings({m.name: m for m in found})
 
     def _must_fit(self, model: Model) -> None:
@@ -177,28 +180,53 @@ class DuoGates:
     def _batch(model: Model, asked: Asked) -> tuple[Batch, Tensor]:
         return Batch.of_ids([list(asked.ids)]), torch.tensor(asked.marks, device=model.device)
 
-    def _by_head(self, model: Model, name: str, groups: np.ndarray, note: str) -> Measurement:
-        """A number of each key-value head, given to every head that reads its keys."""
-        each = np.repeat(groups, model.anatomy.n_heads // groups.shape[1], 1)
-        axes = {"layer": np.arange(each.shape[0]), "head": np.arange(each.shape[1])}
-        missing = _WINDOW if np.isnan(each).any() else ""
-        return Measurement(
-            name, axes, each, "1", note=f"{note}; of the head's key-value group", missing=missing
-        )
 
-    def _findings(
-        self, model: Model, gates: np.ndarray, losses: np.ndarray, sensitivity: np.ndarray
-    ) -> list[Measurement]:
-        known = np.isfinite(gates)
-        share = Measurement(
-            "share_full", {}, np.asarray((gates[known] > 0.5).mean()), "probability", n_items=np.asarray(known.sum()),
-            note="share of gates above one half; key-value heads with a gate",
-        )  # fmt: skip
-        every = np.linspace(0, len(losses) - 1, min(20, len(losses))).astype(int)
-        note = "mean squared difference of last states"
-        loss = Measurement("difference", {"step": every}, losses[every], "1", note=note)
-        gate = self._by_head(model, "gate", gates, "0 streams, 1 keeps all")
-        return [gate, share, loss, _agreement(gates, sensitivity)]
+def _each_head(model: Model, groups: np.ndarray) -> np.ndarray:
+    """Numbers [.., kv_head] given to every head that reads that head's keys, [.., head]."""
+    return np.repeat(groups, model.anatomy.n_heads // groups.shape[-1], -1)
+
+
+def _axes(model: Model) -> dict[str, np.ndarray]:
+    return {"layer": np.arange(model.anatomy.n_layers), "head": np.arange(model.anatomy.n_heads)}
+
+
+def _by_text(work: Work, found: np.ndarray) -> Measurement:
+    """[layer, kv_head, text] as a mean over texts with its interval."""
+    model, each = work.model, _each_head(work.model, np.moveaxis(found, -1, 0))
+    facts = Facts.of(model.anatomy, "texts", work.seed, model.name)
+    items = Items(np.array([f"text {k}" for k in range(TESTS)]), facts, noun="texts")
+    note = "squared difference of last states, one key-value group streaming; of the head's group"
+    made = items.mean(each, "sensitivity", _axes(model), "1", note)
+    return replace(made, missing=_WINDOW if np.isnan(each).any() else "")
+
+
+def _of_gates(
+    model: Model, gates: np.ndarray, losses: np.ndarray, sensitivity: np.ndarray
+) -> list[Measurement]:
+    known = gates[np.isfinite(gates)]
+    count = np.asarray(len(known))
+    low, high = BETWEEN
+    between = np.asarray(((known >= low) & (known <= high)).mean())
+    every = np.unique(np.linspace(0, len(losses) - 1, min(20, len(losses))).astype(int))
+    each = _each_head(model, gates)
+    note = "0 streams, 1 keeps all; of the head's key-value group"
+    missing = _WINDOW if np.isnan(each).any() else ""
+    full, open_ = "key-value heads whose gate is above one half", f"gates from {low:g} to {high:g}"
+    return [
+        Measurement("gate", _axes(model), each, "1", note=note, missing=missing),
+        Measurement("share_full", {}, np.asarray((known > 0.5).mean()), "probability", n=count, note=full),
+        Measurement("share_between", {}, between, "probability", n=count, note=open_),
+        Measurement("difference", {"step": every}, losses[every], "1", note="mean squared difference of last states"),
+        _agreement(gates, sensitivity),
+    ]  # fmt: skip
+
+
+def _table(gates: np.ndarray) -> str:
+    """CSV of layer, head and gate; empty where there is none."""
+    lines = [
+        f"{layer},{head},{'' if np.isnan(x) else f'{x:.6g}'}" for (layer, head), x in np.ndenumerate(gates)
+    ]
+    return "\n".join(["layer,head,gate", *lines, ""])
 
 
 def _as_json(values: np.ndarray) -> list[Any]:

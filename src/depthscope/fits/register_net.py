@@ -1,46 +1,16 @@
 """A small encoder of synthetic pictures, with or without registers: tokens without a place that its heads may rest on.
 
-A picture is a grid of cells, each with one of some textures. Most cells are background, all of one texture; the others
-show textures of which one is the most frequent, and that one is the picture's class. Every cell must say its own
-texture and the class, so it needs what is local and what is global at once.
+Every cell must say its own texture and the picture's class, so it needs what is local and what is global at once.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-
-@dataclass(frozen=True)
-class Pictures:
-    """What pictures are like.
-
-    Args:
-        side: cells a side. textures: kinds, 0 is the background. background: share of cells that are background.
-        leading: share of the other cells that show the class.
-    """
-
-    side: int = 6
-    textures: int = 8
-    background: float = 0.6
-    leading: float = 0.4
-
-    def draw(
-        self, count: int, generator: torch.Generator
-    ) -> tuple[Int[Tensor, "row cell"], Int[Tensor, " row"]]:
-        """Textures of the cells and the class of each picture, 1 .. textures - 1."""
-        cells = self.side**2
-        label = torch.randint(1, self.textures, (count,), generator=generator)
-        other = torch.randint(1, self.textures, (count, cells), generator=generator)
-        drawn = torch.rand(count, cells, generator=generator)
-        shown = torch.where(
-            torch.rand(count, cells, generator=generator) < self.leading, label[:, None], other
-        )
-        return torch.where(drawn < self.background, 0, shown), label
+from depthscope.materials.pictures import Pictures
 
 
 class Layer(nn.Module):
@@ -72,10 +42,11 @@ class RegisterNet(nn.Module):
         self.cells = pictures.side**2
         self.texture = nn.Embedding(pictures.textures, width)
         self.place = nn.Parameter(0.02 * torch.randn(self.cells, width))
-        self.extra = nn.Parameter(0.02 * torch.randn(1 + registers, width))
         self.layers = nn.ModuleList(Layer(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.own, self.whole = nn.Linear(width, pictures.textures), nn.Linear(width, pictures.textures)
+        # drawn last: encoders of one seed differ in their registers only
+        self.extra = nn.Parameter(0.02 * torch.randn(1 + registers, width))
 
     def forward(self, textures: Int[Tensor, "row cell"]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """The last stream, the stream behind each layer, and each layer's attention; cells stand first."""

@@ -3,43 +3,53 @@
 Question: Do cells without content serve an encoder as places to gather what the whole picture is, and do registers take
 that over?
 
-Method: The same small encoder is trained on synthetic pictures with 0, 1 and 4 registers. On held-out pictures, by
-layer and kind of token (background cells, other cells, the class token, registers): received, the attention that a
-token of that kind gets over what it would get if all tokens got alike; norm_ratio, the largest norm over the median;
-class_probe and own_probe, what linear probes read of the picture's class and of the cell's own texture. accuracy is
-that of both tasks.
+Method: The same small encoder is trained on synthetic pictures with 0, 1 and 4 registers, from equal weights and on the
+same pictures. On held-out pictures, by layer and kind of token (background cells, other cells, the class token,
+registers): received, the attention that a token of that kind gets over what it would get if all tokens got alike;
+norm_ratio, the largest norm of a cell over the median; outlier_share, cells above four medians; class_probe and
+own_probe, the share of tokens whose picture's class and whose own texture a linear probe reads, in pictures that it was
+not trained on. accuracy is that of the encoder's tasks. Units are pictures.
 
 How to read: With no registers, background cells that receive more than 1 and tell the class better than other cells do
 are used as registers. With registers that should go back, and the registers receive most.
 
 What misleads: Outliers of norm appear in large models only; here what counts is attention and probes. One training each
-is one draw.
+is one draw, which intervals over pictures do not hold: repeat it with other seeds.
 
 Source: Darcet et al. 2024, Vision Transformers Need Registers (arXiv 2309.16588); the small demonstration is ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from depthscope.errors import BadInput
-from depthscope.fits.register_net import Pictures, RegisterNet
-from depthscope.measures.token_probes import ridge_predictions
-from depthscope.results.measurement import Measurement
+from depthscope.anatomy.anatomy import Kind
+from depthscope.engine.cells import Items
+from depthscope.engine.journal import Journal
+from depthscope.engine.needs import Facts
+from depthscope.engine.picture_tokens import (
+    KINDS,
+    Probed,
+    as_json,
+    from_json,
+    norms,
+    received,
+    token_measurements,
+)
+from depthscope.engine.progress import Progress
+from depthscope.errors import BadInput, NonFinite
+from depthscope.fits.register_net import RegisterNet
+from depthscope.materials.pictures import Pictures
 from depthscope.results.result import Findings
 
-KINDS = ("background", "foreground", "class_token", "register")
 JUDGED = 256
-PROBED = 600
-
-
-def _unheard(registers: int, step: int) -> None:
-    del registers, step
+TASKS = ("own_texture", "class_at_cells", "class_at_class_token")
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,7 @@ class Registers:
 
     Args:
         counts: numbers of registers. width, layers, heads: sizes. steps, rows, lr: of each training.
+        side, textures: of the pictures, see `materials.pictures`.
     """
 
     counts: tuple[int, ...] = (0, 1, 4)
@@ -57,117 +68,126 @@ class Registers:
     steps: int = 500
     rows: int = 32
     lr: float = 3e-3
-    seed: int = 0
-    pictures: Pictures = field(default_factory=Pictures)
+    side: int = 6
+    textures: int = 8
 
     def __post_init__(self) -> None:
-        if not self.counts or min(self.counts) < 0 or self.width % self.heads or self.steps < 1:
+        sizes = (self.width, self.layers, self.heads, self.steps, self.rows)
+        if (
+            not self.counts
+            or min(self.counts) < 0
+            or min(sizes) < 1
+            or self.width % self.heads
+            or self.lr <= 0
+        ):
             raise BadInput(
-                f"counts={self.counts}, width={self.width}, heads={self.heads}, steps={self.steps}: counts are 0 or "
-                "more, the width a multiple of the heads, and there is at least one step"
+                f"counts={self.counts}, width={self.width}, layers={self.layers}, heads={self.heads}, "
+                f"steps={self.steps}, rows={self.rows}, lr={self.lr}: counts are 0 or more, the width a multiple of "
+                "the heads, sizes 1 or more and the rate above 0"
             )
+        self.pictures()
 
-    def run(self, watch: Callable[[int, int], None] = _unheard) -> Findings:
+    def pictures(self) -> Pictures:
+        """What the pictures are like."""
+        return Pictures(self.side, self.textures)
+
+    def made(self) -> Mapping[str, Any]:
+        """The encoders, for the manifest."""
+        said = ", ".join(map(str, self.counts))
+        return {
+            "name": f"small encoders with {said} registers", "n_layers": self.layers, "n_heads": self.heads,
+            "d_model": self.width, "source": f"synthetic pictures, {self.side} x {self.side} cells",
+        }  # fmt: skip
+
+    def run(self, journal: Journal, seed: int, progress: Progress) -> Findings:
         """Train one encoder a count of registers, and judge each on the same held-out pictures."""
-        found = {count: self._judged(self._trained(count, watch), count) for count in self.counts}
-        return _findings(found, self)
+        found: list[dict[str, np.ndarray]] = []
+        for place, count in enumerate(self.counts):
+            about = {
+                "registers": count, "seed": seed, "pictures": [self.side, self.textures],
+                "sizes": [self.width, self.layers, self.heads], "course": [self.steps, self.rows, self.lr],
+            }  # fmt: skip
+            stored = journal.step(
+                "training",
+                about,
+                lambda count=count, place=place: self._one(count, seed, place, progress),
+            )
+            found.append(from_json(stored))
+        names = [f"{count} registers" for count in self.counts]
+        return _findings(found, names, self._facts(seed))
 
-    def _trained(self, count: int, watch: Callable[[int, int], None]) -> RegisterNet:
-        torch.manual_seed(self.seed)
-        net = RegisterNet(self.pictures, count, self.width, self.layers, self.heads)
+    def _facts(self, seed: int) -> Facts:
+        kind: Kind = "attention"
+        return Facts(
+            self.layers, self.heads, self.width, (kind,) * self.layers, (None,) * self.layers, causal=False,
+            parallel=False, post_norm=False, has_unembedding=False, units="pictures", seed=seed,
+            model=str(self.made()["name"]),
+        )  # fmt: skip
+
+    def _one(self, count: int, seed: int, place: int, progress: Progress) -> dict[str, object]:
+        net = self._trained(count, seed, place, progress)
+        return as_json(self._judged(net, seed))
+
+    def _trained(self, count: int, seed: int, place: int, progress: Progress) -> RegisterNet:
+        torch.manual_seed(seed)
+        net = RegisterNet(self.pictures(), count, self.width, self.layers, self.heads)
         descent = torch.optim.AdamW(net.parameters(), lr=self.lr, weight_decay=0.01)
-        generator = torch.Generator().manual_seed(self.seed + 1)
+        generator = torch.Generator().manual_seed(seed + 1)
         for step in range(self.steps):
-            loss = net.loss(*self.pictures.draw(self.rows, generator))
+            loss = net.loss(*self.pictures().draw(self.rows, generator))
+            if not torch.isfinite(loss):
+                raise NonFinite(
+                    f"the loss of {count} registers at step {step} is {loss.item()}; give a smaller --lr"
+                )
             loss.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
             descent.step()
             descent.zero_grad(set_to_none=True)
-            watch(count, step)
+            progress("train", place * self.steps + step + 1, len(self.counts) * self.steps)
         return net.eval()
 
     @torch.no_grad()
-    def _judged(self, net: RegisterNet, count: int) -> dict[str, np.ndarray]:
-        textures, label = self.pictures.draw(JUDGED, torch.Generator().manual_seed(self.seed + 2))
+    def _judged(self, net: RegisterNet, seed: int) -> dict[str, np.ndarray]:
+        """Scores of every held-out picture."""
+        textures, label = self.pictures().draw(JUDGED, torch.Generator().manual_seed(seed + 2))
         last, states, maps = net(textures)
-        cells = self.pictures.side**2
-        kinds = torch.full((JUDGED, cells + 1 + count), KINDS.index("register"))
-        kinds[:, :cells] = (textures > 0).long()
-        kinds[:, cells] = KINDS.index("class_token")
-        own = net.own(last[:, :cells]).argmax(-1) == textures
-        everywhere = net.whole(last[:, :cells]).argmax(-1) == label[:, None]
-        whole = net.whole(last[:, cells]).argmax(-1) == label
+        kinds, own = kinds_of(textures, last.shape[1])
+        probed = Probed.of(kinds, label, own, seed)
+        vectors = torch.stack([s[probed.row, probed.position] for s in states[1:]], 1).numpy()
+        sizes = [norms(s, kinds < KINDS.index("class_token")) for s in states[1:]]
         return {
-            "accuracy": np.array([float(x.float().mean()) for x in (own, everywhere, whole)]),
-            "received": np.stack([_received(a, kinds) for a in maps]),
-            "norm_ratio": np.array([_norm_ratio(s[:, :cells]) for s in states[1:]]),
-            "class_probe": np.stack(
-                [_probed(s, kinds, _spread(label, kinds), self.seed) for s in states[1:]]
-            ),
-            "own_probe": np.stack([_probed(s, kinds, _own(textures, kinds), self.seed) for s in states[1:]]),
+            "accuracy": _right(net, last, textures, label),
+            "received": np.stack([received(a, kinds) for a in maps], 1),
+            "norm_ratio": np.stack([ratio for ratio, _ in sizes], 1),
+            "outlier_share": np.stack([share for _, share in sizes], 1),
+            **probed.scores(vectors),
         }
 
 
-def _received(attention: Tensor, kinds: Tensor) -> np.ndarray:
-    """Attention that a token gets over the mean of all tokens, by kind; NaN where there is none of a kind."""
-    got = attention.mean(1).sum(1)  # over heads and queries: every row of a picture sums to its tokens
-    return np.array([float(got[kinds == k].mean()) if bool((kinds == k).any()) else np.nan for k in range(4)])
+def kinds_of(textures: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
+    """Kind and own texture (-1 for none) of every token: cells, then the class token, then registers."""
+    cells = textures.shape[1]
+    kinds = torch.full((len(textures), tokens), KINDS.index("register"))
+    kinds[:, :cells] = (textures > 0).long()
+    kinds[:, cells] = KINDS.index("class_token")
+    own = torch.full_like(kinds, -1)
+    own[:, :cells] = textures
+    return kinds, own
 
 
-def _norm_ratio(cells: Tensor) -> float:
-    norms = torch.linalg.vector_norm(cells, dim=-1)
-    return float((norms.max(1).values / norms.median(1).values).mean())
+def _right(net: RegisterNet, last: Tensor, textures: Tensor, label: Tensor) -> np.ndarray:
+    """Share of a picture's answers that are right, [row, task]."""
+    cells = textures.shape[1]
+    own = net.own(last[:, :cells]).argmax(-1) == textures
+    everywhere = net.whole(last[:, :cells]).argmax(-1) == label[:, None]
+    whole = net.whole(last[:, cells]).argmax(-1) == label
+    return torch.stack([own.double().mean(1), everywhere.double().mean(1), whole.double()], 1).numpy()
 
 
-def _spread(label: Tensor, kinds: Tensor) -> Tensor:
-    return label[:, None].expand_as(kinds)
-
-
-def _own(textures: Tensor, kinds: Tensor) -> Tensor:
-    """The texture of each cell; -1 for tokens that have none."""
-    found = torch.full_like(kinds, -1)
-    found[:, : textures.shape[1]] = textures
-    return found
-
-
-def _probed(state: Tensor, kinds: Tensor, wanted: Tensor, seed: int) -> np.ndarray:
-    """Accuracy of a linear probe for each kind, trained on half of the pictures and judged on the other."""
-    found = np.full(4, np.nan)
-    half = torch.arange(len(state))[:, None].expand_as(kinds) < len(state) // 2
-    for kind in range(4):
-        mine = (kinds == kind) & (wanted >= 0)
-        train, test = (torch.nonzero(mine & side) for side in (half, ~half))
-        if min(len(train), len(test)) < 20 or len(torch.unique(wanted[mine])) < 2:
-            continue
-        order = np.random.default_rng([seed, kind])
-        train, test = (t[torch.from_numpy(order.permutation(len(t))[:PROBED])] for t in (train, test))
-        x, z = (state[t[:, 0], t[:, 1]].double().numpy() for t in (train, test))
-        y, truth = (wanted[t[:, 0], t[:, 1]].numpy() for t in (train, test))
-        guess = ridge_predictions(x, np.eye(int(wanted.max()) + 1)[y], z).argmax(1)
-        found[kind] = float((guess == truth).mean())
-    return found
-
-
-def _findings(found: dict[int, dict[str, np.ndarray]], asked: Registers) -> Findings:
-    names = np.array([f"{count} registers" for count in found])
-    layers = np.arange(asked.layers)
-    by_kind = {"variant": names, "layer": layers, "token": np.array(KINDS)}
-    none = "there are no such tokens, or they have no texture of their own"
-
-    def stacked(name: str) -> np.ndarray:
-        return np.stack([one[name] for one in found.values()])
-
-    tasks = {"variant": names, "task": np.array(["own_texture", "class_at_cells", "class_at_class_token"])}
-    judged = f"{JUDGED} held-out pictures"
-    made = [
-        Measurement("accuracy", tasks, stacked("accuracy"), "probability", note=judged),
-        Measurement(
-            "received", by_kind, stacked("received"), "1", note=f"1 is an even share; {judged}", missing=none
-        ),
-        Measurement(
-            "norm_ratio", {"variant": names, "layer": layers}, stacked("norm_ratio"), "1", note=judged
-        ),
-        Measurement("class_probe", by_kind, stacked("class_probe"), "probability", note=judged, missing=none),
-        Measurement("own_probe", by_kind, stacked("own_probe"), "probability", note=judged, missing=none),
-    ]
+def _findings(found: list[dict[str, np.ndarray]], names: list[str], facts: Facts) -> Findings:
+    values = np.stack([one["accuracy"] for one in found], 1)
+    items = Items(np.array([f"picture-{k:05d}" for k in range(len(values))]), facts, noun="pictures")
+    axes = {"variant": np.array(names), "task": np.array(TASKS)}
+    accuracy = items.mean(values, "accuracy", axes, "probability", "held-out pictures")
+    made = [accuracy, *token_measurements(found, names, facts)]
     return Findings({m.name: m for m in made})

@@ -30,9 +30,11 @@ from depthscope.report.later_tokens import late_layers
 from depthscope.report.modes import two_kinds_of_prompts
 from depthscope.report.pruning import deepest_may_go
 from depthscope.report.quality import earlier_or_last
+from depthscope.report.roles import heads_hold_trees, heads_know_grammar, roles_in_depth, roles_stand_out
 from depthscope.report.sentence import Cell, Verdict
 from depthscope.report.shortened import tasks_kept
 from depthscope.report.steering import split_stable, text_turns, what_parts_carry
+from depthscope.report.trained_heads import gates_part, patches_gather, registers_take_over
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Result
 
@@ -239,6 +241,13 @@ RULES: tuple[tuple[str, Callable[[Results], Verdict]], ...] = (
     ("induction_heads", heads.copies_context),
     ("induction_ablation", heads.induction_needed),
     ("retrieval_ablation", heads.retrieval_needed),
+    ("duo_gates", gates_part),
+    ("registers", registers_take_over),
+    ("image_registers", patches_gather),
+    ("grammar_heads", heads_know_grammar),
+    ("grammar_heads", heads_hold_trees),
+    ("head_atlas", roles_stand_out),
+    ("head_atlas", roles_in_depth),
     ("function_vectors", vector_does_tasks),
     ("iteration_heads", iteration_head_works),
 )

@@ -1,0 +1,126 @@
+"""Verdicts on studies that train something to see what heads do: gates, and encoders with registers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from depthscope.report.sentence import Cell, Verdict
+from depthscope.results.measurement import Measurement
+from depthscope.results.result import Result
+
+OPEN = 0.2
+"""Share of gates that may be left between closed and open where it is said that heads part."""
+FEWEST = 8
+"""Gates below which nothing is said."""
+
+
+def gates_part(results: Mapping[str, Result]) -> Verdict:
+    """Which heads must keep all their keys: the share of gates above one half, where few gates are left in between."""
+    topic = "Which heads must keep all their keys"
+    found = results["duo_gates"]
+    if "share_full" not in found.findings.measurements:
+        return Verdict(topic, "Not decided: no gate was trained, only single groups were closed.", False, "")
+    full, between, same = (Cell.of(found[name]) for name in ("share_full", "share_between", "agreement"))
+    because = (
+        f"duo_gates/share_full is {full.said()}, share_between {between.value:.3g} (threshold {OPEN:g}); agreement "
+        f"with the sensitivity is {same.value:.2g}."
+    )
+    if (full.n or 0) < FEWEST:
+        return Verdict(
+            topic, f"Not decided: fewer than {FEWEST} key-value heads have a gate.", False, because
+        )
+    if between.value > OPEN:
+        sentence = f"Not decided: {between.value:.0%} of the gates are neither open nor closed; train longer."
+        return Verdict(topic, sentence, False, because)
+    count = round(full.value * (full.n or 0))
+    sentence = (
+        f"{count} of {full.n} key-value heads keep all their keys; the others may keep the first and the most recent "
+        "ones."
+    )
+    return Verdict(topic, sentence, True, because)
+
+
+def registers_take_over(results: Mapping[str, Result]) -> Verdict:
+    """Whether registers take over from background cells: what both get of the attention, without and with them."""
+    topic = "Whether registers take over from background cells"
+    found = results["registers"]
+    got, tells = found["received"], found["class_probe"]
+    names = [str(name) for name in np.asarray(got.axes["variant"])]
+    if len(names) < 2 or names[0] != "0 registers":
+        return Verdict(
+            topic, "Not decided: no encoder without registers stands beside one with some.", False, ""
+        )
+    first, last = names[0], names[-1]
+    layer = _fullest(got, first)
+    bare, with_them = (Cell.of(got, variant=v, layer=layer, token="background") for v in (first, last))
+    taken = Cell.of(got, variant=last, layer=layer, token="register")
+    because = (
+        f"registers/received at layer {layer}, where background cells get most without registers: {bare.said()}; with "
+        f"{last} {with_them.said()}, the registers {taken.said()}. 1 is an even share."
+    )
+    probed = [Cell.of(tells, variant=first, layer=layer, token=kind) for kind in ("background", "foreground")]
+    gather = probed[0].low > probed[1].high
+    if not bare.low > 1 or not gather:
+        what = (
+            "get no more than an even share"
+            if not bare.low > 1
+            else "tell the class no better than other cells"
+        )
+        sentence = f"Nothing to take over: without registers background cells {what}."
+        return Verdict(topic, sentence, bare.high < 1 or probed[0].high < probed[1].low, because)
+    if with_them.high < bare.low and taken.low > with_them.high:
+        sentence = (
+            f"They do: background cells get {bare.value:.1f} times an even share without registers and "
+            f"{with_them.value:.1f} times with {last}, which get {taken.value:.1f} times."
+        )
+        return Verdict(topic, sentence, True, because)
+    if with_them.low >= bare.value:
+        return Verdict(topic, f"They do not: background cells get as much beside {last}.", True, because)
+    return Verdict(
+        topic, "Not decided: what background cells get hardly changes with registers.", False, because
+    )
+
+
+def patches_gather(results: Mapping[str, Result]) -> Verdict:
+    """Whether patches without content are used as registers: the attention they get and the class they tell."""
+    topic = "Whether patches without content are used as registers"
+    found = results["image_registers"]
+    got, tells = found["received"], found["class_probe"]
+    name = str(np.asarray(got.axes["variant"])[0])
+    layer = _fullest(got, name)
+    mine = Cell.of(got, variant=name, layer=layer, token="background")
+    because = f"image_registers/received by background patches at layer {layer} is {mine.said()}; 1 is an even share."
+    if mine.high < 1:
+        return Verdict(
+            topic, "They are not: at no layer do they get an even share of attention.", True, because
+        )
+    own, others = (Cell.of(tells, variant=name, layer=layer, token=k) for k in ("background", "foreground"))
+    if not np.isfinite([own.value, others.value]).all() or not mine.low > 1:
+        return Verdict(
+            topic,
+            "Not decided: their attention is near an even share, or no class could be read.",
+            False,
+            because,
+        )
+    because += f" class_probe there is {own.said()}, of other patches {others.said()}."
+    if own.low > others.high:
+        sentence = (
+            f"They are: at layer {layer} they get {mine.value:.1f} times an even share and tell the class in "
+            f"{own.value:.0%} of the cases, other patches in {others.value:.0%}."
+        )
+        return Verdict(topic, sentence, True, because)
+    if own.high < others.low:
+        sentence = (
+            f"They do not gather it: they get {mine.value:.1f} times an even share, but "
+            "tell the class worse than others."
+        )
+        return Verdict(topic, sentence, True, because)
+    return Verdict(topic, "Not decided: both kinds of patches tell the class about as well.", False, because)
+
+
+def _fullest(got: Measurement, variant: str) -> int:
+    """The layer where background cells get most."""
+    value = got.select(variant=variant, token="background").value
+    return int(np.asarray(got.axes["layer"])[int(np.nanargmax(value))])

@@ -1,0 +1,80 @@
+"""Image registers: pixels show the cells, and the scores are those of eager attention maps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from depthscope.engine.study import conduct
+from depthscope.errors import BadInput, EmptyMaterial, Refused
+from depthscope.fits.image_registers import ImageRegisters
+from depthscope.materials.pictures import Cut, PictureReading, painted, shown
+from depthscope.runtime.tiny import tiny
+
+CUT = Cut(4, 4, 3)
+
+
+def test_a_cell_is_painted_where_it_stands_and_background_is_grey():
+    textures = torch.zeros(1, 16, dtype=torch.long)
+    textures[0, 6] = 3  # second row, third cell
+    pixels = painted(textures, CUT)[0]
+    touched = torch.nonzero(pixels.abs().sum(0))
+    assert (touched.amin(0).tolist(), touched.amax(0).tolist()) == ([4, 8], [7, 11])
+    other = painted(torch.full((1, 16), 5), CUT)[0]
+    assert float((other[:, :4, :4] - pixels[:, 4:8, 8:12]).abs().max()) > 0.5
+
+
+@pytest.mark.parametrize("name", ["vit", "dinov2"])
+def test_received_and_norms_are_those_of_eager_maps(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    model = tiny(name, torch.float32)
+    reading = PictureReading(count=8)
+    monkeypatch.setattr("depthscope.engine.study.verified", lambda *_: [])
+    run = conduct("image_registers", ImageRegisters(rows=3), model, reading, tmp_path / "run", force=True)
+    found = run["image_registers"]
+    windows = reading.windows(model).items
+    pictures = shown(windows, CUT)
+    model.net.set_attn_implementation("eager")  # type: ignore[operator]
+    with torch.no_grad():
+        out = model.net(pixel_values=pictures.pixels, output_attentions=True, output_hidden_states=True)
+    got = out.attentions[2].mean(1).sum(1)[:, 1:]  # over heads and queries; the class token stands first
+    each = [float(row[grey].mean()) for row, grey in zip(got, pictures.background, strict=True)]
+    assert found["received"].at(variant="as it is", layer=2, token="background") == pytest.approx(
+        np.mean(each), rel=1e-4
+    )
+    size = out.hidden_states[3][:, 1:].norm(dim=-1)
+    ratio = size.amax(1) / size.quantile(0.5, 1, interpolation="lower")
+    assert found["norm_ratio"].at(variant="as it is", layer=2) == pytest.approx(float(ratio.mean()), rel=1e-3)
+    assert np.isnan(found["received"].at(variant="as it is", layer=0, token="register"))
+    assert found["received"].at(variant="random weights", layer=2, token="background") != pytest.approx(
+        np.mean(each), rel=1e-6
+    )
+
+
+def test_photos_are_cut_to_squares_and_their_quiet_patches_are_background(tmp_path: Path):
+    image = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(0)
+    for k in range(8):
+        loud = rng.integers(0, 255, (16, 24, 3)).astype(np.uint8)
+        loud[:8] = 128
+        (tmp_path / f"class{k % 2}").mkdir(exist_ok=True)
+        image.fromarray(loud).save(tmp_path / f"class{k % 2}" / f"{k}.png")
+    windows = PictureReading(str(tmp_path), 8).windows(tiny("vit")).items
+    found = shown(windows, CUT)
+    assert found.label.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert found.pixels.shape == (8, 3, 16, 16)
+    assert bool(found.background[:, :8].any(1).all())
+    assert not bool(found.background[:, 8:].any())
+
+
+def test_what_cannot_be_read_is_refused(tmp_path: Path):
+    with pytest.raises(Refused, match="reads tokens, not images"):
+        PictureReading().windows(tiny("bert"))
+    with pytest.raises(BadInput, match="4 pictures"):
+        PictureReading(count=4).windows(tiny("vit"))
+    with pytest.raises(EmptyMaterial, match="holds 0 files"):
+        PictureReading(str(tmp_path)).windows(tiny("vit"))
