@@ -43,6 +43,7 @@ def _say(found: Comparison) -> None:
     """Every measurement at five depths, what curves come to in one number, then the single numbers."""
     from depthscope.cli.output import say_table
     from depthscope.report.comparison_page import depth_table, scalar_table
+    from depthscope.report.head_comparison_page import heads_parts
     from depthscope.report.summaries import summary_table
 
     typer.echo(found.pairing)
@@ -52,10 +53,16 @@ def _say(found: Comparison) -> None:
     for table in [*shown, scalar_table(found)] if found.scalars else shown:
         typer.echo(f"\n{table.caption}")
         say_table(table.columns, table.rows)
+    for part in heads_parts(found.heads, found.course):
+        typer.echo("\n".join(("", part.title, *part.sentences)))
+        for table in part.tables:
+            typer.echo(f"\n{table.caption}")
+            say_table(table.columns, table.rows)
 
 
 def _as_data(found: Comparison) -> dict[str, Any]:
     from depthscope.report.compare import GRID
+    from depthscope.report.head_comparison_page import heads_data
 
     curves = {
         name: {
@@ -77,4 +84,5 @@ def _as_data(found: Comparison) -> dict[str, Any]:
     ]  # fmt: skip
     whole = {"runs": list(found.runs), "pairing": found.pairing, "depth": GRID.tolist()}
     scalars = {k: list(v) for k, v in found.scalars.items()}
-    return {**whole, "measurements": curves, "summaries": shorter, "scalars": scalars}
+    heads = heads_data(found.heads, found.course) if found.heads else {}
+    return {**whole, "measurements": curves, "summaries": shorter, "scalars": scalars, **heads}

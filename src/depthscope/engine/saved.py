@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ from typing import Any
 
 from depthscope.errors import BadInput, LoadError, Refused
 from depthscope.runtime.checkpoint import Options, open_config, open_tokenizer
+from depthscope.store.steps import step_of
 
-_MARKED = re.compile(r"(?:step|checkpoint|ckpt|iter|global)[-_]?(\d+)", re.IGNORECASE)
 _HIDDEN = (".", "_")
 
 
@@ -86,12 +85,6 @@ def on_hub(model: str, revisions: Iterable[str]) -> tuple[Saved, ...]:
     if not found:
         raise BadInput("--revisions names no revision; write them as step1,step1000,main=143000")
     return _ordered(found)
-
-
-def step_of(name: str) -> int | None:
-    """The step in a name: the number behind step, checkpoint, ckpt, iter or global, else the last number; or None."""
-    marked, numbers = _MARKED.search(name), re.findall(r"\d+", name)
-    return int(marked[1]) if marked else int(numbers[-1]) if numbers else None
 
 
 def shared_tokenizer(saved: Iterable[Saved]) -> tuple[Any, str]:

@@ -70,7 +70,7 @@ class Matching(NamedTuple):
 
     Args:
         pairs: [pair, 2] numbers of heads. correlation: mean over pairs of the correlation of their score profiles.
-        p: share of permutations of each score over the second model's heads whose matching is as good or better.
+        p: share of permutations of each score over the second model's heads whose pairs are as near or nearer.
     """
 
     pairs: np.ndarray
@@ -99,10 +99,10 @@ def matched_heads(
             "needs 2 scores and 3 heads"
         )
     a, b = (_z(x[:, usable]) for x in (first, second))
-    pairs, value = _matched(a, b)
+    pairs, value, cost = _matched(a, b)
     rng = np.random.default_rng(seed)
-    null = [_matched(a, np.stack([rng.permutation(c) for c in b.T], 1))[1] for _ in range(draws)]
-    return Matching(pairs, value, (1 + sum(v >= value - 1e-12 for v in null)) / (1 + draws))
+    null = [_matched(a, np.stack([rng.permutation(c) for c in b.T], 1))[2] for _ in range(draws)]
+    return Matching(pairs, value, (1 + sum(v <= cost + 1e-9 for v in null)) / (1 + draws))
 
 
 def depth_distance(first: Num[np.ndarray, " layer"], second: Num[np.ndarray, " other_layer"]) -> float:
@@ -134,14 +134,16 @@ def _z(x: np.ndarray) -> np.ndarray:
     return (x - x.mean(0)) / x.std(0)
 
 
-def _matched(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, float]:
+def _matched(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Pairs, the mean correlation of their profiles, and their summed squared distance."""
     from scipy.optimize import linear_sum_assignment
 
-    distance = ((a[:, None] - b[None]) ** 2).sum(-1)
+    distance = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
     rows, columns = linear_sum_assignment(distance)
     x, y = a[rows], b[columns]
     size = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
-    return np.stack([rows, columns], 1), float(((x * y).sum(1) / np.maximum(size, 1e-300)).mean())
+    alike = float(((x * y).sum(1) / np.maximum(size, 1e-300)).mean())
+    return np.stack([rows, columns], 1), alike, float(((x - y) ** 2).sum())
 
 
 def _each_pair(scores: np.ndarray, depth: np.ndarray | None) -> np.ndarray:

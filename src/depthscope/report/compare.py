@@ -17,6 +17,8 @@ import numpy as np
 from depthscope.charts import relative_depth
 from depthscope.errors import BadInput
 from depthscope.measures.statistics import multiplicities
+from depthscope.report.head_comparison import HeadsApart, compare_heads
+from depthscope.report.head_course import HeadCourse, course_of
 from depthscope.report.summaries import Summary, summaries
 from depthscope.results.measurement import Measurement
 from depthscope.store.run import Run
@@ -64,6 +66,7 @@ class Comparison:
         scalars: "analysis/measurement" -> one value per run.
         aligned: "analysis/measurement" -> its curves.
         summaries: what curves over states come to in one number.
+        heads: atlases of heads, each against the first. course: of atlases of checkpoints, see `head_course`.
     """
 
     runs: tuple[str, ...]
@@ -71,6 +74,8 @@ class Comparison:
     scalars: Mapping[str, tuple[float, ...]]
     aligned: Mapping[str, Aligned]
     summaries: tuple[Summary, ...] = ()
+    heads: tuple[HeadsApart, ...] = ()
+    course: HeadCourse | None = None
 
 
 def compare(runs: Sequence[Run]) -> Comparison:
@@ -89,7 +94,9 @@ def compare(runs: Sequence[Run]) -> Comparison:
         name: _aligned(name, curve.found, _documents(runs, curve) if same else None)
         for name, curve in curves.items()
     }
-    if not aligned and not scalars:
+    names = names_of(runs)
+    heads = compare_heads(runs, names)
+    if not aligned and not scalars and not heads:
         raise BadInput(
             f"the runs share no measurement; they hold {', '.join(str(list(run)) for run in runs)}."
         )
@@ -97,7 +104,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
         name: _draws(runs, curve) for name, curve in curves.items() if list(curve.found[0].axes) == ["state"]
     }
     said = summaries({name: curve.found for name, curve in curves.items()}, draws)
-    return Comparison(names_of(runs), text_said(runs), scalars, aligned, said)
+    return Comparison(names, text_said(runs), scalars, aligned, said, heads, course_of(runs, names))
 
 
 def _same_windows(runs: Sequence[Run]) -> bool:

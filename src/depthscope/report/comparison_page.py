@@ -9,6 +9,7 @@ import numpy as np
 from depthscope.charts import colours, finish, rows, tooltip, with_unit, y_axis, y_scale
 from depthscope.report.assets import as_json
 from depthscope.report.compare import GRID, Aligned, Comparison
+from depthscope.report.head_comparison_page import heads_parts
 from depthscope.report.page import render
 from depthscope.report.sections import Chart
 from depthscope.report.summaries import summary_table
@@ -29,6 +30,7 @@ def write_comparison(found: Comparison, path: Path) -> Path:
         "charts": charts,
         "scalars": scalar_table(found),
         "summaries": summary_table(found.runs, found.summaries),
+        "heads": heads_parts(found.heads, found.course),
     }
     write_text(path, render("compare.html.j2", context))
     return path

@@ -1,0 +1,260 @@
+"""Atlases side by side on the page of a comparison, in a terminal, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from depthscope.charts import Spec, finish, lines
+from depthscope.charts.points import points
+from depthscope.report.assets import as_json
+from depthscope.report.head_comparison import AGREE, HeadsApart
+from depthscope.report.head_course import HeadCourse
+from depthscope.report.sections import Chart
+from depthscope.report.tables import MISSING, PageTable, number
+from depthscope.results.measurement import Measurement
+
+SHOWN = 60
+"""Pairs of heads that the page lists."""
+DRAWN = 7
+"""Lines of one chart."""
+CENSUS = (
+    "All heads of both are counted: there is no interval over heads. Levels shift with text, length and BOS."
+)
+
+
+@dataclass(frozen=True)
+class HeadsPart:
+    """One part of the page: two atlases, or the course of several."""
+
+    title: str
+    sentences: tuple[str, ...]
+    charts: tuple[Chart, ...]
+    tables: tuple[PageTable, ...]
+
+
+def heads_parts(pairs: Sequence[HeadsApart], course: HeadCourse | None) -> tuple[HeadsPart, ...]:
+    """All parts on heads: the course first where the runs are checkpoints, then each run against the first."""
+    return (*(() if course is None else (_course_part(course),)), *map(_pair_part, pairs))
+
+
+def heads_data(pairs: Sequence[HeadsApart], course: HeadCourse | None) -> dict[str, Any]:
+    """The same as JSON values; numbers of heads count layer by layer."""
+    found: dict[str, Any] = {"heads": [_pair_data(pair) for pair in pairs]}
+    if course is not None:
+        steps = np.asarray(course.top.axes["step"]).tolist()
+        found["head_course"] = {
+            "steps": steps,
+            "score_top": _by(course.top, "score", 1), "role_share": _by(course.share, "role", 1),
+            **{m.name: _by(m, "role", 0) for m in (course.birth, course.kept, course.kept_birth)},
+        }  # fmt: skip
+    return found
+
+
+def _by(found: Measurement, axis: str, place: int) -> dict[str, Any]:
+    return {str(name): found.value.take(k, place).tolist() for k, name in enumerate(found.axes[axis])}
+
+
+def _pair_data(pair: HeadsApart) -> dict[str, Any]:
+    matched = pair.matched
+    return {
+        "runs": [pair.first.run, pair.second.run],
+        "sizes": [list(pair.first.size), list(pair.second.size)],
+        "aligned_by_index": pair.aligned,
+        "sentences": list(pair.sentences()),
+        "scores": [asdict(one) for one in pair.scores],
+        "labels": [
+            asdict(one) | {"shared": None if one.shared is None else one.shared._asdict()}
+            for one in pair.labels
+        ],
+        "matching": None if matched is None else {**asdict(matched), "pairs": matched.pairs.tolist()},
+        "unmatched": pair.unmatched,
+    }
+
+
+def _pair_part(pair: HeadsApart) -> HeadsPart:
+    charts = (_labels_chart(pair), _index_chart(pair) if pair.aligned else _depth_chart(pair))
+    tables = (score_table(pair), label_table(pair), *([pair_table(pair)] if pair.matched else []))
+    title = f"Heads of {pair.second.run} and {pair.first.run}"
+    return HeadsPart(title, pair.sentences(), tuple(c for c in charts if c is not None), tables)
+
+
+def score_table(pair: HeadsApart) -> PageTable:
+    """One row a score: means, how far apart values and depths are, and by index the correlation."""
+    a, b = pair.first.run, pair.second.run
+    columns = ["score", "unit", f"mean {a}", f"mean {b}", "levels apart", "depths apart", "random order", "p"]
+    columns += ["correlation by index", "interval", "heads"] if pair.aligned else []
+    rows: list[tuple[str, ...]] = []
+    for one in pair.scores:
+        cells = [
+            one.score,
+            one.unit,
+            *map(number, (*one.means, one.level, one.depth, one.depth_null, one.depth_p)),
+        ]
+        if pair.aligned:
+            cells += [number(one.correlation), _interval(one.low, one.high), f"{one.n:,}"]
+        rows.append(tuple(cells))
+    note = (
+        "Levels apart: earth mover's distance of the values of all heads, in the score's unit. Depths apart: the same "
+        "of where in depth the score's weight lies, in shares of the depth; random order: its mean with the second "
+        "model's heads in random order, p the share of such orders that are as near."
+    )
+    return PageTable("Scores of heads", tuple(columns), tuple(rows), note=f"{note} {CENSUS}")
+
+
+def label_table(pair: HeadsApart) -> PageTable:
+    """One row a label: heads, share, mean relative depth; by index how many heads share it."""
+    a, b = pair.first.run, pair.second.run
+    columns = ["label", *(f"{what} {run}" for what in ("heads", "share", "depth") for run in (a, b))]
+    columns += ["heads of both", "Jaccard", "p"] if pair.aligned else []
+    rows: list[tuple[str, ...]] = []
+    for one in pair.labels:
+        cells = [one.label.replace("_", " "), *(f"{count:,}" for count in one.heads)]
+        cells += [*map(_percent, one.share), *map(_percent, one.depth)]
+        if pair.aligned:
+            both = one.shared
+            cells += [MISSING] * 3 if both is None else [str(both.both), number(both.jaccard), number(both.p)]
+        rows.append(tuple(cells))
+    return PageTable(
+        "Labels of heads", tuple(columns), tuple(rows), note=f"Depth from first to last layer. {CENSUS}"
+    )
+
+
+def pair_table(pair: HeadsApart) -> PageTable:
+    """Heads paired by their profiles, those with a label first."""
+    assert pair.matched is not None
+    first, second = pair.first, pair.second
+    told = [
+        (_place(a, first.size), first.said(a), _place(b, second.size), second.said(b))
+        for a, b in pair.matched.pairs.tolist()
+    ]
+    ordered = sorted(told, key=lambda line: (not (line[1] and line[3]), not (line[1] or line[3])))
+    shown = tuple(ordered[:SHOWN])
+    note = f"Profiles of {len(pair.matched.scores)} scores: {', '.join(pair.matched.scores)}."
+    if len(told) > SHOWN:
+        note = f"The first {SHOWN} of {len(told)} pairs; --json gives all. {note}"
+    columns = (f"head {first.run}", "its labels", f"head {second.run}", "its labels")
+    return PageTable("Heads paired by their scores", columns, shown, note=note)
+
+
+def _place(head: int, size: tuple[int, int]) -> str:
+    layer, place = divmod(head, size[1])
+    return f"L{layer}H{place}"
+
+
+def _percent(share: float) -> str:
+    return MISSING if np.isnan(share) else f"{share:.1%}"
+
+
+def _interval(low: float, high: float) -> str:
+    return f"{number(low)} to {number(high)}" if np.isfinite([low, high]).all() else MISSING
+
+
+def _labels_chart(pair: HeadsApart) -> Chart | None:
+    kept = [one for one in pair.labels if any(one.heads)]
+    axis = {"role": np.array([one.label for one in kept])}
+    if not kept:
+        return None
+    series = {
+        run: Measurement(
+            "share", axis, np.array([one.share[k] for one in kept]), "probability", missing="not measured"
+        )
+        for k, run in enumerate((pair.first.run, pair.second.run))
+    }
+    said = "; ".join(f"{one.label} {_percent(one.share[0])} and {_percent(one.share[1])}" for one in kept)
+    return _chart("Share of heads with each label", points(series, "role", "label", "share of heads"), said)
+
+
+def _index_chart(pair: HeadsApart) -> Chart | None:
+    kept = [one for one in pair.scores if np.isfinite(one.correlation)]
+    if not kept:
+        return None
+    value, low, high, n = (
+        np.array([getattr(one, part) for one in kept]) for part in ("correlation", "low", "high", "n")
+    )
+    axis = {"score": np.array([one.score for one in kept])}
+    found = Measurement("correlation", axis, value, "1", low, high, n_items=n)
+    drawn = points({pair.second.run: found}, "score", "score", "correlation over heads of equal index")
+    said = f"{int((low > AGREE).sum())} of {len(kept)} scores correlate above {AGREE:g} with their whole interval."
+    return _chart("Scores head by head", drawn, said)
+
+
+def _depth_chart(pair: HeadsApart) -> Chart | None:
+    kept = [one for one in pair.scores if np.isfinite(one.depth)]
+    if not kept:
+        return None
+    axis = {"score": np.array([one.score for one in kept])}
+    series = {
+        name: Measurement("distance", axis, np.array([getattr(one, part) for one in kept]), "1")
+        for name, part in (("the two models", "depth"), ("heads in random order", "depth_null"))
+    }
+    drawn = points(series, "score", "score", "distance in shares of the depth")
+    said = "; ".join(f"{one.score} {one.depth:.2f} against {one.depth_null:.2f}" for one in kept)
+    return _chart("How far apart in depth scores lie", drawn, said)
+
+
+def _course_part(course: HeadCourse) -> HeadsPart:
+    steps = np.asarray(course.top.axes["step"])
+    birth = course.birth
+    born = {str(r): float(v) for r, v in zip(birth.axes["role"], birth.value, strict=True) if np.isfinite(v)}
+    order = sorted(born, key=lambda name: born[name])
+    said = ", then ".join(f"{name.replace('_', ' ')} (step {born[name]:g})" for name in order)
+    sentence = (
+        f"Labels in the order in which they came to stay: {said}."
+        if said
+        else "Not decided: no label is held by any head at the last step."
+    )
+    charts = (_course_chart(course.share, "role", "share of heads", order), _top_chart(course))
+    title = f"Heads over the steps {steps[0]} to {steps[-1]}"
+    return HeadsPart(title, (sentence,), tuple(c for c in charts if c is not None), course_tables(course))
+
+
+def course_tables(course: HeadCourse) -> tuple[PageTable, ...]:
+    """Births of labels; shares of labels and tops of scores by step."""
+    labels = [str(name) for name in course.birth.axes["role"]]
+    born = zip(labels, course.birth.value, course.kept.value, course.kept_birth.value, strict=True)
+    births = PageTable(
+        "Birth of labels",
+        ("label", "step", "heads at the last step", "median of their steps"),
+        tuple((name.replace("_", " "), *map(number, map(float, cells))) for name, *cells in born),
+        note=f"{course.birth.note}; {course.kept_birth.note}. Steps between two checkpoints are not seen.",
+    )
+    return births, _grid(course.share, "role", "Share of heads with each label"), _grid(
+        course.top, "score", "Largest scores"
+    )  # fmt: skip
+
+
+def _grid(found: Measurement, axis: str, caption: str) -> PageTable:
+    steps = [str(step) for step in found.axes["step"]]
+    rows = tuple(
+        (str(name), *(number(float(v)) for v in found.value[:, k])) for k, name in enumerate(found.axes[axis])
+    )
+    return PageTable(f"{caption} by step", (axis, *steps), rows, note=found.note)
+
+
+def _top_chart(course: HeadCourse) -> Chart | None:
+    """The scores that move most, of those between 0 and 1."""
+    found = course.top
+    with np.errstate(invalid="ignore"):
+        inside = np.isfinite(found.value).all(0) & (np.abs(found.value) <= 1).all(0)
+    moved = np.where(inside, np.ptp(np.nan_to_num(found.value), axis=0), -1.0)
+    names = [str(found.axes["score"][k]) for k in np.argsort(-moved) if moved[k] > 0]
+    return _course_chart(found, "score", "mean of the heads with the largest values", names)
+
+
+def _course_chart(found: Measurement, axis: str, title: str, names: Sequence[str]) -> Chart | None:
+    if not names:
+        return None
+    series = {name.replace("_", " "): found.select(**{axis: name}) for name in names[:DRAWN]}
+    left = f" {DRAWN} of {len(names)} are drawn." if len(names) > DRAWN else ""
+    said = f"{title} by step: {', '.join(series)}.{left}"
+    return _chart(f"{title.capitalize()} over the training", lines(series, "step", title), said)
+
+
+def _chart(title: str, layers: list[Spec], said: str) -> Chart:
+    spec = finish(layers, title, said)
+    del spec["title"]
+    return Chart(title, title, "", said, as_json(spec))
