@@ -462,8 +462,12 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
         ),
         **dict.fromkeys(("relation_layer", "relation_head", "relation_offset"), (("relation", "mode"), "1")),
         "accuracy": (("relation", "mode", "layer", "head"), "probability"),
-        **dict.fromkeys(("best_accuracy", "gain", "sink_share"), (("layer", "head"), "probability")),
+        **dict.fromkeys(
+            ("best_accuracy", "gain", "sink_share", "tree_uas"), (("layer", "head"), "probability")
+        ),
         **dict.fromkeys(("uas", "uas_offset", "uas_gain", "single_head_uas"), ((), "probability")),
+        **dict.fromkeys(("tree_best_uas", "tree_gain"), ((), "probability")),
+        "tree_rival_uas": (("variant",), "probability"),
     },
     "predictability": {
         "r2": (("layer", "definition"), "1"),

@@ -14,8 +14,10 @@ from transformers import PreTrainedTokenizerFast
 
 from depthscope.analyses.grammar_heads import GrammarHeads
 from depthscope.engine.grammar_items import Asked, Sentences, head_hits, offset_hits
+from depthscope.engine.grammar_trees import GoldTrees
 from depthscope.errors import BadInput, Refused
 from depthscope.materials.window import Window
+from depthscope.measures.dependency import spanning_trees
 from depthscope.results.result import Result
 from depthscope.runtime.model import Model
 from depthscope.runtime.tiny import tiny
@@ -137,6 +139,21 @@ def test_the_chosen_heads_together_parse_everything_and_the_offsets_do_not(resul
     assert f"head {ONE_BACK}" in result["single_head_uas"].note
 
 
+def test_the_tree_of_a_head_that_looks_one_back_is_the_chain_and_rules_are_counted_by_hand(result: Result):
+    rule = result["tree_rival_uas"]
+    # the, N, X..X, V, P with 0 to 3 X: all but `the` hang on V, the root; a chain errs at N and all X but the last
+    words = sum(3 + k for k in range(GAPS))
+    np.testing.assert_allclose(rule.at(variant="all on the root"), sum(2 + k for k in range(GAPS)) / words)
+    np.testing.assert_allclose(rule.at(variant="next to next"), 12 / words)
+    # right-branching: P on V; the first word hangs on the root, which is wrong
+    np.testing.assert_allclose(rule.at(variant="offset -1"), GAPS / words)
+    trees = result["tree_uas"].value[0]
+    np.testing.assert_allclose(trees[ONE_BACK], 12 / words)
+    assert result["tree_best_uas"].scalar() < 1
+    assert result["tree_gain"].scalar() <= 0
+    assert "over all on the root" in result["tree_gain"].note
+
+
 def test_heads_that_rest_on_the_first_token_are_seen_to(result: Result):
     shares = result["sink_share"].value[0]
     np.testing.assert_allclose(shares[RESTS], 1)
@@ -195,7 +212,9 @@ def test_hits_of_a_planted_encoder_head_by_row_and_by_column():
     rows[1, 0, 2] = torch.tensor([0.5, 0.3, 0.0, 0.2, 0.0])  # eat -> do .45, n't .4 (mean of both rows)
     rows[1, 0, 3] = torch.tensor([0.4, 0.5, 0.1, 0.0, 0.0])
     rows[2, 0, 2] = torch.tensor([0.9, 0.1, 0.0, 0.0, 0.0])  # it -> the sink .9, see .1
-    hits, mass, rests = head_hits(sentences, Asked.of(items, 3, causal=False), rows, last=False)
+    hits, mass, rests = head_hits(
+        sentences, Asked.of(items, 3, causal=False), rows, sentences.attention(rows, False)
+    )
     # column of `do`: n't .6 over eat .45; column of n't: do .5 over eat .4; columns of the third: all rows equal .2
     assert hits[:, 0].tolist() == [False, False, False, False, True, True, True, True]
     torch.testing.assert_close(mass[:4, 0], torch.tensor([0.5, 0.45, 0.4, 0.4]))
@@ -204,6 +223,23 @@ def test_hits_of_a_planted_encoder_head_by_row_and_by_column():
     offsets = (-5, -4, -3, -2, -1, 1, 2, 3, 4, 5)
     share = {o: float(found[:, k].mean()) for k, o in enumerate(offsets)}
     assert share == {-5: 0, -4: 0, -3: 0, -2: 0.25, -1: 0.25, 1: 0.25, 2: 0.25, 3: 0, 4: 0, 5: 0}
+
+
+def test_a_planted_tree_is_found_whole_and_words_of_a_sink_or_none_stay_outside():
+    sentences = by_hand(causal=False)
+    trees = GoldTrees.of(sentences)
+    assert trees.usable.tolist() == [False, True, True], "two words leave no choice"
+    assert trees.gold.tolist() == [[-1, -1, -1], [2, 2, -1], [-1, 0, 0]]
+    rows = torch.full((3, 1, 5, 5), 0.01)
+    rows[1, 0, 0, 2] = rows[1, 0, 2, 1] = 0.5  # do -> eat; eat -> n't: either direction joins them
+    rows[2, 0, 1, 2] = rows[2, 0, 1, 3] = 0.4  # see -> it, see -> up
+    found = spanning_trees(sentences.attention(rows, False), trees.there, trees.root)
+    assert trees.hits(found)[:, 0].tolist() == [0, 2, 2]
+    causal = GoldTrees.of(by_hand(causal=True))
+    assert causal.gold[1].tolist() == [2, 2, -1]
+    resting = by_hand(causal=True)
+    resting.sinks[1, 0] = True
+    assert GoldTrees.of(resting).usable.tolist() == [False, False, True]
 
 
 def test_what_cannot_be_asked_is_refused(tmp_path: Path):

@@ -123,6 +123,7 @@ def test_every_score_is_one_measurement_and_labels_are_shares_depths_and_overlap
     assert found["role"].at(role="induction", layer=2, head=1) == 1
     np.testing.assert_allclose(found["role_share"].at(role="induction"), 1 / 12)
     assert found["role_depth"].at(role="induction") == 1
+    assert np.isnan(found["role_depth"].select(role="induction").low), "one head has no interval"
     assert found["overlap"].at(role="induction", other="retrieval") == 1
     np.testing.assert_allclose(found["overlap_p"].at(role="induction", other="retrieval"), 1 / 12)
     assert np.isnan(found["overlap"].at(role="self", other="previous"))

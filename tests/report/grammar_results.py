@@ -57,6 +57,7 @@ def head_atlas() -> Result:
         made("retrieval", by, np.full(grid.shape, np.nan)),
         made("role", {"role": roles, **by}, role, "1"),
         made("role_share", {"role": roles}, [0.1, 0.2, np.nan]),
+        made("role_depth", {"role": roles}, [0.0, 0.9, np.nan], "1"),
     ]
     layers, heads = np.meshgrid(*by.values(), indexing="ij")
     label = np.where(grid < 0.1, "previous", np.where(grid > 0.8, "induction", "")).ravel()

@@ -13,25 +13,30 @@ The rivals are the fixed offsets -6 to -1 (encoders -5 to 5) under the same rule
 chosen on one half of the sentences (by hash) and judged on the other: relation_accuracy. Its rival is the offset that
 is best over all sentences: relation_offset_accuracy, relation_gain. best_accuracy and gain do so for each head with the
 relation that suits it best. uas is the share of all questions of the second half that the chosen heads answer;
-single_head_uas that of the one best head. punct and root count nowhere.
+single_head_uas that of the one best head. punct and root count nowhere. tree_uas knows no relation: all words but
+punctuation and those that hold a sink are joined to the tree with the most attention (larger direction of each pair),
+which hangs from the true root, and the share of words on the right head is counted. tree_rival_uas is that of trees
+without a model: every word on the word o places away (the root where there is none), next to next, or all on the root.
+tree_best_uas is the head that was best on the first half, tree_gain what it has over the best rival.
 
 How to read: A gain above zero with its interval is a head that knows more than distance. relation_seen minus
 relation_accuracy is what choosing among many heads makes up. relation_sink_none minus relation_sink_with says whether
 the chosen head rests on a sink more often where a word has no such partner.
 
-What misleads: Knowing the relation and choosing the head for it is half of a parse: uas is no parser's score. Words
+What misleads: Knowing the relation and choosing the head for it is half of a parse: uas is no parser's score; a tree is
+given its root, and long sentences weigh more in it. Words
 that follow one another mostly stand next to one another, so accuracies without the offset beside them say little.
 Small relations are chosen badly; those with too few questions in a half are left out. A pick says nothing of how much
 attention is behind it: see relation_weight.
 
 Source: Clark et al. 2019 (arXiv 1906.04341), sections 4.1 and 4.2; Chen et al. 2024 (2309.07311) on the implicit
-parse; Universal Dependencies for the relations.
+parse; Htut et al. 2019 (1911.12246) on trees of attention; Universal Dependencies for the relations.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -40,6 +45,7 @@ from depthscope.anatomy.anatomy import Anatomy
 from depthscope.engine.attending import must_attend
 from depthscope.engine.grammar_findings import GrammarFindings, NoItems
 from depthscope.engine.grammar_items import Asked, Item, Sentences, head_hits, offset_hits
+from depthscope.engine.grammar_trees import GoldTrees, tree_findings
 from depthscope.engine.measured import part
 from depthscope.engine.needs import Facts, Needs
 from depthscope.engine.shard import hashed
@@ -47,6 +53,7 @@ from depthscope.engine.tally import PerDocument, Rows, Tally
 from depthscope.engine.view import View
 from depthscope.errors import BadInput
 from depthscope.materials.parses import Parses
+from depthscope.measures.dependency import spanning_trees
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
 
@@ -94,27 +101,33 @@ class GrammarHeads:
         hits = np.zeros((len(items), *size), np.uint8)
         weight = np.full((len(items), *size), np.nan, np.float16)
         rests = np.full((len(seen.windows), n_words, *size), np.nan)
+        trees = GoldTrees.of(sentences)
+        in_trees = np.full((len(seen.windows), *size), np.nan)
         for layer in anatomy.attention_layers:
-            found = head_hits(sentences, asked, seen.pattern(layer).cpu(), self.query == "last")
+            rows = seen.pattern(layer).cpu()
+            attention = sentences.attention(rows, self.query == "last")
+            found = head_hits(sentences, asked, rows, attention)
             hits[:, layer], weight[:, layer] = found[0].numpy(), found[1].numpy()
+            in_trees[:, layer] = trees.hits(spanning_trees(attention, trees.there, trees.root)).numpy()
             rests[:, :, layer] = found[2].permute(0, 2, 1).double().numpy()
         columns = self._columns(items, seen, hits, weight, rests) | {"offset": offset_hits(sentences, asked)}
         units = [unit for unit in seen.units for _ in range(n_words)]
         return Tally({
             "items": Rows(_keys(items, seen), columns, 10**7),
             "rests": PerDocument.of(units, rests.reshape(-1, *size)),
+            "trees": Rows(np.array([w.index for w in seen.windows], np.uint64), trees.columns(in_trees) | {
+                "unit": np.asarray(seen.units, dtype=str), "half": _halves(seen),
+            }, 10**7),
         })  # fmt: skip
 
     def _columns(
         self, items: list[Item], seen: View, hits: np.ndarray, weight: np.ndarray, rests: np.ndarray
     ) -> dict[str, np.ndarray]:
         rows = np.array([i.row for i in items], np.int64)
-        index = np.array([w.index for w in seen.windows], np.int64)
-        half = (hashed(index, np.zeros_like(index), seen.seed) >> np.uint64(33)) & np.uint64(1)
         spelt = [seen.windows[i.row].about["spelt"] for i in items]
         return {
             "unit": np.asarray(seen.units, dtype=str)[rows],
-            "half": half[rows].astype(np.int8),
+            "half": _halves(seen)[rows],
             "relation": np.array([i.relation for i in items], dtype="U24"),
             "mode": np.array([i.mode for i in items], np.int8),
             "hit": hits,
@@ -129,7 +142,16 @@ class GrammarHeads:
         items, rests = part(total, "items", Rows), part(total, "rests", PerDocument)
         if not len(items.key):
             raise NoItems(f"no dependency could be asked for: {len(rests.units)} sentences are too short")
-        return GrammarFindings.of(items.columns, rests, facts, self.fewest).findings()
+        found = GrammarFindings.of(items.columns, rests, facts, self.fewest).findings()
+        trees = tree_findings(part(total, "trees", Rows).columns, facts)
+        return replace(found, measurements={**found.measurements, **{m.name: m for m in trees}})
+
+
+def _halves(seen: View) -> np.ndarray:
+    """The half of each sentence, by hash: 0 for choosing heads, 1 for judging them."""
+    index = np.array([w.index for w in seen.windows], np.int64)
+    half = (hashed(index, np.zeros_like(index), seen.seed) >> np.uint64(33)) & np.uint64(1)
+    return half.astype(np.int8)
 
 
 def _keys(items: list[Item], seen: View) -> np.ndarray:

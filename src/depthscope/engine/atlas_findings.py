@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from depthscope.engine.atlas_scores import PARTS, SOURCES
+from depthscope.engine.measured import DRAWS
 from depthscope.engine.needs import Facts
 from depthscope.measures.head_labels import RULES, head_labels
 from depthscope.measures.head_overlap import (
@@ -16,6 +17,7 @@ from depthscope.measures.head_overlap import (
     rank_correlations,
     rank_correlations_given,
 )
+from depthscope.measures.statistics import bootstrap_ratio
 from depthscope.results.measurement import Measurement, Table
 
 UNITS = {
@@ -96,13 +98,28 @@ class Atlas:
         return [
             Measurement("role", {**axes, **self.grid}, stacked, "1", note=note, missing=gap),
             Measurement(
-                "role_share", axes, share, "probability", n_items=decided, note=f"of heads; {how}", missing=gap
+                "role_share",
+                axes,
+                share,
+                "probability",
+                n_items=decided,
+                note=f"of heads; {how}",
+                missing=gap,
             ),
-            Measurement(
-                "role_depth", axes, np.array([_depth(labels[r]) for r in ROLES]), "1", missing="nobody has the label",
-                note="mean relative depth l / (L - 1) of the heads that have it",
-            ),
-        ]  # fmt: skip
+            self._role_depth(labels),
+        ]
+
+    def _role_depth(self, labels: Mapping[str, np.ndarray]) -> Measurement:
+        """Where the heads of each label lie, with an interval over these heads: few heads say little of a place."""
+        depths = [np.argwhere(labels[r] == 1)[:, 0] / max(1, self.facts.n_layers - 1) for r in ROLES]
+        every = [_mean_of(own, self.facts.seed) for own in depths]
+        value, low, high = (np.array(part) for part in zip(*every, strict=True))
+        heads = np.array(list(map(len, depths)))
+        note = "mean relative depth l / (L - 1) of the heads that have it; interval over draws of these heads"
+        return Measurement(
+            "role_depth", {"role": np.array(ROLES)}, value, "1", low, high, n_items=heads, note=note,
+            missing="nobody has the label",
+        )  # fmt: skip
 
     def _together(self) -> list[Measurement]:
         """Spearman's correlations of all scores, plain and given the layer."""
@@ -202,6 +219,9 @@ class Atlas:
         )
 
 
-def _depth(label: np.ndarray) -> float:
-    layers = np.argwhere(label == 1)[:, 0]
-    return float(layers.mean() / max(1, len(label) - 1)) if len(layers) else float("nan")
+def _mean_of(depths: np.ndarray, seed: int) -> tuple[float, float, float]:
+    """Mean and its 95 % bootstrap interval; NaN of nothing, no interval of one."""
+    if len(depths) < 2:
+        return (float(depths.mean()) if len(depths) else np.nan), np.nan, np.nan
+    found = bootstrap_ratio(depths[:, None], np.ones((len(depths), 1)), DRAWS, seed)
+    return float(found.value[0]), float(found.low[0]), float(found.high[0])

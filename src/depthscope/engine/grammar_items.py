@@ -78,6 +78,11 @@ class Sentences:
         allowed = earlier & asks[:, :, None] & (there & ~holds_sink)[:, None, :]
         return cls(windows, causal, words, queries, allowed, sinks)
 
+    def attention(self, rows: Tensor, last: bool) -> Tensor:
+        """Attention between words from rows of attention between tokens, [row head word word]."""
+        queries = self.words[:, self.queries]
+        return word_attention(rows, queries, self.words, self.allowed.shape[1], last)
+
     def items(self) -> list[Item]:
         """All questions whose right words may be picked, and that have more than one word to choose from."""
         found = [
@@ -148,14 +153,15 @@ class Asked:
         return found & (pick >= 0)
 
 
-def head_hits(sentences: Sentences, asked: Asked, rows: Tensor, last: bool) -> tuple[Tensor, Tensor, Tensor]:
+def head_hits(
+    sentences: Sentences, asked: Asked, rows: Tensor, attention: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Of one layer: right picks [item head], attention on the right words [item head], sink rests [row head word].
 
     A word rests on a sink where the key with most attention from its (last) token is one; NaN where it has no query.
     """
     allowed = sentences.allowed
     queries = sentences.words[:, sentences.queries]
-    attention = word_attention(rows, queries, sentences.words, allowed.shape[1], last)
     columns = None if sentences.causal else picked(attention.transpose(2, 3), allowed.transpose(1, 2))
     hits = asked.hits(picked(attention, allowed), columns)
     weight = attention[asked.row, :, asked.word]

@@ -1,7 +1,7 @@
 """Attention between words, and which word it picks: a head's rows read as a guess at a dependency parse.
 
-A token belongs to a word or to none (-1: special tokens). Source: Clark et al. 2019 (arXiv 1906.04341), sections 4.1
-and 4.2.
+A token belongs to a word or to none (-1: special tokens). Sources: Clark et al. 2019 (arXiv 1906.04341), sections 4.1
+and 4.2; Htut et al. 2019 (1911.12246) for trees of attention; Prim 1957 for the tree.
 """
 
 import torch
@@ -68,9 +68,47 @@ def at_offsets(
     return torch.where(inside & fine, index, -1)
 
 
+def spanning_trees(
+    scores: Float[Tensor, "batch head word word"],
+    there: Bool[Tensor, "batch word"],
+    root: Int[Tensor, " batch"],
+) -> Int[Tensor, "batch head word"]:
+    """The word that each word hangs on in the spanning tree of largest weight, grown from a given root.
+
+    Two words are joined with the weight max(scores[i, j], scores[j, i]): attention has no direction of its own, and in
+    a causal model only the later word looks. The tree is the exact maximum (Prim: the nearest word joins next), and
+    its edges point away from the root. The first of equals is taken.
+
+    Args:
+        there: words that belong to the tree; the root does in any case.
+
+    Returns:
+        The number of a word; -1 for the root and for words that do not belong to the tree.
+    """
+    weight = torch.maximum(scores, scores.transpose(2, 3))
+    batch, heads, n_words = weight.shape[:3]
+    place = root[:, None, None].expand(batch, heads, 1)
+    joined = torch.zeros(batch, heads, n_words, dtype=torch.bool, device=scores.device)
+    joined.scatter_(2, place, True)
+    outside = ~there[:, None] & ~joined
+    best = weight.gather(2, place[..., None].expand(-1, -1, 1, n_words))[:, :, 0]
+    parent = place.expand(-1, -1, n_words).clone()
+    for _ in range(n_words - 1):
+        nearest = best.masked_fill(joined | outside, -torch.inf).argmax(-1, keepdim=True)
+        # once all have joined the first word comes again: it moves only words outside, which have no parent in the end
+        joined = joined.scatter(2, nearest, True)
+        new = weight.gather(2, nearest[..., None].expand(-1, -1, 1, n_words))[:, :, 0]
+        nearer = (new > best) & ~joined
+        parent = torch.where(nearer, nearest, parent)
+        best = torch.where(nearer, new, best)
+    at_root = torch.zeros_like(joined).scatter(2, place, True)
+    return parent.masked_fill(at_root | outside, -1)
+
+
 LAWS = (
     Law(word_attention, ("non_negative", "batch_free"), {"n_words": 5}),
     Law(word_attention, ("non_negative", "batch_free"), {"n_words": 5, "last": True}),
     Law(picked, ("batch_free",)),
     Law(at_offsets, ("batch_free",)),
+    Law(spanning_trees, ("batch_free",)),
 )

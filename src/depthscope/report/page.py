@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from depthscope.report.assets import FILES, policy, scripts, style_sheet
 from depthscope.report.fingerprint import fingerprint, law_rows, subtitle
+from depthscope.report.roles import UNTRAINED
 from depthscope.report.sections import section
 from depthscope.report.verdict import verdicts
 from depthscope.results.result import Result
@@ -100,6 +101,9 @@ def _context(run: Run, title: str | None) -> dict[str, Any]:
     }
 
 
+AGAINST_UNTRAINED = ("head_atlas",)
+"""Analyses whose rules read the null of untrained weights."""
+
 HEADLINES = (
     "logit_lens/kl_to_final",
     "logit_lens/top1_agreement",
@@ -132,4 +136,13 @@ def _readable(run: Run) -> dict[str, Result]:
             found[name] = run[name]
         except Exception:  # noqa: BLE001  (its section says what is wrong)
             continue
-    return found
+    return found | _untrained(run)
+
+
+def _untrained(run: Run) -> dict[str, Result]:
+    """What rules compare with results on random weights, where the run holds them."""
+    folder = run.path / "nulls" / "untrained"
+    if not (folder / "manifest.json").exists():
+        return {}
+    null = open_run(folder)
+    return {f"{UNTRAINED}{name}": null[name] for name in AGAINST_UNTRAINED if name in null}
