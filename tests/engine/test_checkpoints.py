@@ -17,7 +17,7 @@ from depthscope.analyses.representation_profile import RepresentationProfile
 from depthscope.engine.checkpoints import NAME, follow
 from depthscope.engine.reading import Reading
 from depthscope.engine.saved import in_folder, on_hub, step_of
-from depthscope.engine.step_findings import changes, settled, stacked
+from depthscope.engine.step_findings import births, changes, settled, stacked
 from depthscope.errors import BadInput, LoadError, Refused, RunMismatch
 from depthscope.fits.pair_text import trained_tokenizer
 from depthscope.materials.text import Document
@@ -187,3 +187,15 @@ def test_changes_and_settling_by_hand():
     assert (total.unit, total.name, when.name) == ("nats", "m_total_change", "m_settled_step")
     assert_allclose(settled(np.array([[0.0], [1.0]]), np.array([3, 7])), [7])
     assert changes(stacked("m", [curve([1.0, 2.0], low=False)] * 2, (0, 1))) == ()
+
+
+def test_a_label_of_heads_is_born_where_some_head_comes_to_keep_it():
+    grid = {"role": np.array(["induction", "sink"]), "layer": np.arange(1), "head": np.arange(2)}
+    there = np.array([[[1, 0], [0, 0]], [[0, 0], [0, 0]], [[0, 1], [1, 1]], [[1, 0], [0, np.nan]]])[
+        :, :, None
+    ]
+    found = stacked("role", [Measurement("role", grid, v, "1", missing="open") for v in there], (0, 1, 4, 9))
+    (born,) = births(found)
+    assert (born.name, list(born.axes)) == ("role_birth", ["role"])
+    np.testing.assert_array_equal(born.value, [4, np.nan])
+    assert births(stacked("m", [curve([1.0, 2.0])] * 2, (0, 1))) == ()

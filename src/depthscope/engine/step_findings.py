@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from depthscope.measures.head_pairing import birth_step
 from depthscope.results.measurement import COLUMNS, Measurement
 from depthscope.results.result import Findings
 from depthscope.store.run import Run
@@ -31,7 +32,7 @@ def over_steps(runs: Sequence[Run], steps: Sequence[int]) -> Findings:
             left.append(name)
             continue
         found[name] = one
-    changed = {m.name: m for one in found.values() for m in changes(one)}
+    changed = {m.name: m for one in found.values() for m in (*changes(one), *births(one))}
     notes = (f"{len(steps)} checkpoints, from step {steps[0]} to {steps[-1]}",)
     if left:
         notes = (
@@ -71,6 +72,22 @@ def changes(found: Measurement) -> tuple[Measurement, ...]:
     said = f"first step from which on the value stays within {NEAR:g} of its range of its last value"
     when = np.where(np.isfinite(total), settled(found.value, np.asarray(found.axes["step"])), np.nan)
     return change, Measurement(f"{found.name}_settled_step", inner, when, "1", note=said, missing=lost)
+
+
+def births(found: Measurement) -> tuple[Measurement, ...]:
+    """Of labels of heads over steps (`role` of an atlas): the step from which on some head has each; else nothing."""
+    if list(found.axes) != ["step", "role", "layer", "head"] or len(found.axes["step"]) < 2:
+        return ()
+    steps = np.asarray(found.axes["step"])
+    there = (np.nan_to_num(found.value) > 0).any((2, 3)).astype(np.float64)
+    note = "first step from which on some head has the label at every step"
+    when = birth_step(there, steps)
+    roles = {"role": found.axes["role"]}
+    return (
+        Measurement(
+            f"{found.name}_birth", roles, when, "1", note=note, missing="no head has it at the last step"
+        ),
+    )
 
 
 def settled(values: np.ndarray, steps: np.ndarray) -> np.ndarray:

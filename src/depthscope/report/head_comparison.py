@@ -51,9 +51,9 @@ class Heads:
         """Layers and heads a layer."""
         return np.shape(next(iter(self.roles.values())))  # pyright: ignore[reportReturnType]
 
-    def said(self, head: int) -> str:
-        """The labels of a head in words."""
-        return ", ".join(n.replace("_", " ") for n, v in self.roles.items() if v.ravel()[head] == 1)
+    def labels(self, head: int) -> tuple[str, ...]:
+        """The labels of a head."""
+        return tuple(name for name, has in self.roles.items() if has.ravel()[head] == 1)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from depthscope.charts import Spec, finish, lines
 from depthscope.charts.points import points
+from depthscope.measures.head_labels import RULES
 from depthscope.report.assets import as_json
 from depthscope.report.head_comparison import AGREE, HeadsApart
 from depthscope.report.head_course import HeadCourse
@@ -19,6 +20,7 @@ from depthscope.results.measurement import Measurement
 
 SHOWN = 60
 """Pairs of heads that the page lists."""
+CONTENT = {rule.label for rule in RULES if rule.content}
 DRAWN = 7
 """Lines of one chart."""
 CENSUS = (
@@ -124,20 +126,29 @@ def label_table(pair: HeadsApart) -> PageTable:
 
 
 def pair_table(pair: HeadsApart) -> PageTable:
-    """Heads paired by their profiles, those with a label first."""
+    """Heads paired by their profiles: first those that share a label which says what they are for."""
     assert pair.matched is not None
     first, second = pair.first, pair.second
-    told = [
-        (_place(a, first.size), first.said(a), _place(b, second.size), second.said(b))
-        for a, b in pair.matched.pairs.tolist()
-    ]
-    ordered = sorted(told, key=lambda line: (not (line[1] and line[3]), not (line[1] or line[3])))
-    shown = tuple(ordered[:SHOWN])
+    ordered = sorted(pair.matched.pairs.tolist(), key=lambda heads: _rank(pair, *heads), reverse=True)
+    shown = tuple(
+        (_place(a, first.size), _words(first.labels(a)), _place(b, second.size), _words(second.labels(b)))
+        for a, b in ordered[:SHOWN]
+    )
     note = f"Profiles of {len(pair.matched.scores)} scores: {', '.join(pair.matched.scores)}."
-    if len(told) > SHOWN:
-        note = f"The first {SHOWN} of {len(told)} pairs; --json gives all. {note}"
+    if len(ordered) > SHOWN:
+        note = f"The first {SHOWN} of {len(ordered)} pairs; --json gives all. {note}"
     columns = (f"head {first.run}", "its labels", f"head {second.run}", "its labels")
     return PageTable("Heads paired by their scores", columns, shown, note=note)
+
+
+def _rank(pair: HeadsApart, a: int, b: int) -> tuple[int, int, int]:
+    """Labels of what heads are for that both have, that one has, and any labels that both have."""
+    one, other = set(pair.first.labels(a)), set(pair.second.labels(b))
+    return len(one & other & CONTENT), len((one | other) & CONTENT), len(one & other)
+
+
+def _words(labels: Sequence[str]) -> str:
+    return ", ".join(label.replace("_", " ") for label in labels)
 
 
 def _place(head: int, size: tuple[int, int]) -> str:
