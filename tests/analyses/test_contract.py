@@ -505,6 +505,24 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
         "cosine": (("task", "option"), "1"),
         "vector": (("task", "feature"), "1"),
     },
+    "function_transfer": {
+        "transfer": (("task", "option"), "probability"),
+        **dict.fromkeys(("accuracy", "composition"), (("task", "variant"), "probability")),
+        "vector_ahead": (("variant",), "probability"),
+        "answers_said": (("task",), "probability"),
+        "said_difference": (("task",), "nats"),
+        "rebuilt_cosine": (("task",), "1"),
+    },
+    "function_texts": {
+        "hit": (("task", "variant"), "probability"),
+        **dict.fromkeys(("hit_mean", "hit_ahead"), (("variant",), "probability")),
+    },
+    "function_offsets": {
+        **dict.fromkeys(("accuracy", "group_accuracy", "vector_ahead"), (("task", "variant"), "probability")),
+        "involution": (("task",), "probability"),
+        "offset_length": (("task", "variant"), "1"),
+        "closed": (("task",), "1"),
+    },
     "mlp_memory": {
         **dict.fromkeys(
             ("agreement", "agreement_chance", "value_probability"), (("layer", "mode"), "probability")
@@ -647,9 +665,6 @@ REFUSALS: dict[tuple[str, str], str] = {
 }
 REFUSALS["bert", "streaming_cache"] = "it is no causal language model: it keeps no cache of what came before"
 REFUSALS["bert", "depth_by_difficulty"] = "it is no causal language model, so no answer follows a problem"
-REFUSALS["bert", "minimal_pairs"] = (
-    "it is no causal language model, so a sentence has no probability token by token"
-)
 REFUSALS["bert", "option_depth"] = "it is no causal language model, so no option follows a prompt"
 REFUSALS["bert", "option_patch"] = (
     "it is no causal language model: a patched last position changes all others too"
@@ -665,7 +680,8 @@ for asking in ("predictability", "component_probes"):
     REFUSALS["bert", asking] = (
         "it is no causal language model: a state has seen the tokens it would be predicted before"
     )
-REFUSALS["bert", "function_vectors"] = "it is no causal language model, so no answer follows a prompt"
+for asking in ("function_vectors", "function_transfer", "function_texts", "function_offsets"):
+    REFUSALS["bert", asking] = "it is no causal language model, so no answer follows a prompt"
 REFUSALS["bert", "mlp_memory"] = (
     "it is no causal language model: there is no next token that a value could say"
 )
@@ -759,6 +775,9 @@ PARAMETERS = {
         "heads": 1,
         "solved": 0.0,
     },
+    "function_transfer": {"tasks": ("next_item",), "words": 2, "steps": 1},
+    "function_texts": {"tasks": ("next_item",), "words": 1, "sentences": 1},
+    "function_offsets": {"tasks": ("next_item",), "pairs": 2, "fewest": 2},
     "iteration_heads": {"lengths": (2,), "sequences": 2, "shots": 1, "few": 0},
     "mlp_memory": {"neurons": 4, "contexts": 2},
     "attention_sinks": {"texts": 3, "controls": 1, "length": 16},
@@ -812,6 +831,9 @@ BY_DATA = {
             "integrated_gradients",
             "grammar_heads",
             "function_vectors",
+            "function_transfer",
+            "function_texts",
+            "function_offsets",
             "iteration_heads",
             "head_atlas",
             "sink_content",
@@ -857,6 +879,8 @@ def missing_cells(analysis: str, name: str, anatomy: Anatomy) -> np.ndarray | bo
     """Where a measurement has no value by the nature of the model."""
     causal, post_norm = anatomy.family.causal, anatomy.family.post_norm
     layers = anatomy.layers
+    if analysis == "minimal_pairs":  # masked models guess every token of a sentence too
+        return False
     if (
         "cross_entropy" in name or name in ("perplexity", "outcome", "loss_increase", *UNTRUE)
     ) and not causal:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from planted import look
 from depthscope.analyses.minimal_pairs import MinimalPairs
 from depthscope.errors import BadInput, Refused
 from depthscope.materials.minimal_pairs import MinimalPairSentences
-from depthscope.runtime.tiny import tiny
+from depthscope.runtime.model import Model
+from depthscope.runtime.tiny import PlainTokenizer, tiny
 
 TEXT = ["a text that nobody asks about"] * 2
 ROWS = [
@@ -63,6 +65,46 @@ def test_log_probabilities_are_those_of_the_models_own_logits(tmp_path: Path):
     np.testing.assert_allclose(result["good_loss"].scalar(), loss, rtol=1e-6)
 
 
+def test_pseudo_log_likelihoods_cover_each_token_once_and_no_special_one(tmp_path: Path):
+    model = framed(tiny("bert", torch.float64))
+    result = look(model, MinimalPairs(written(tmp_path, ROWS), 0), tmp_path, TEXT)
+    logs = {text: covered(model, text) for r in ROWS for text in (r["sentence_good"], r["sentence_bad"])}
+    margins = np.array([logs[r["sentence_good"]] - logs[r["sentence_bad"]] for r in ROWS])
+    np.testing.assert_allclose(result["margin"].scalar(), margins.mean(), rtol=1e-6)
+    np.testing.assert_allclose(result["accuracy"].scalar(), (margins > 0).mean())
+    np.testing.assert_allclose(result["paradigm_margin"].at(task="determiner"), margins[2], rtol=1e-6)
+    good = [r["sentence_good"] for r in ROWS]
+    np.testing.assert_allclose(
+        result["good_loss"].scalar(), -sum(logs[g] for g in good) / sum(map(len, good)), rtol=1e-6
+    )
+    assert result["good_loss"].n_items == sum(map(len, good))
+    assert "each covered in turn" in result["margin"].note
+
+
+class Framed(PlainTokenizer):
+    """A tokenizer that puts one token before and two behind every text."""
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        own = super().encode(text)
+        return [1, *own, 1, 0] if add_special_tokens else own
+
+
+def framed(model: Model) -> Model:
+    return replace(model, tokenizer=Framed(len(model.tokenizer)))
+
+
+def covered(model: Model, text: str) -> float:
+    """Sum over the characters of a text of the log-probability of each, with the mask in its place."""
+    ids = torch.tensor(model.tokenizer.encode(text))
+    total = 0.0
+    for place in range(1, 1 + len(text)):
+        seen = ids.clone()
+        seen[place] = model.tokenizer.mask_token_id
+        with torch.no_grad():
+            total += float(model.net(seen[None]).logits[0, place].log_softmax(-1)[ids[place]])
+    return total
+
+
 def test_pairs_are_drawn_by_paradigm_and_both_sides_stand_together(tmp_path: Path):
     windows = MinimalPairSentences(written(tmp_path, ROWS), 1).windows(tiny("llama"), 0)
     assert len(windows.items) == 4
@@ -81,8 +123,12 @@ def test_the_grammar_gives_pairs_with_and_without_an_attractor():
 
 
 def test_what_has_no_probability_and_no_pairs_is_refused(tmp_path: Path):
-    with pytest.raises(Refused, match="no causal language model, so a sentence has no probability"):
-        MinimalPairs().needs(tiny("bert").anatomy)
+    with pytest.raises(Refused, match=r"no unembedding \(no next-token and no masked head\)"):
+        MinimalPairs().needs(replace(tiny("bert").anatomy, unembed=None))
+    bare = tiny("bert")
+    bare.tokenizer.mask_token_id = None
+    with pytest.raises(Refused, match="its tokenizer has no mask token"):
+        MinimalPairSentences(pairs=2, masked=True).windows(bare, 0)
     with pytest.raises(BadInput, match="row 1 has no 'UID'"):
         MinimalPairSentences(written(tmp_path, [{"sentence_good": "a", "sentence_bad": "b"}])).windows(
             tiny("llama"), 0

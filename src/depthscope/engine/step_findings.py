@@ -79,7 +79,7 @@ def births(found: Measurement) -> tuple[Measurement, ...]:
     if list(found.axes) != ["step", "role", "layer", "head"] or len(found.axes["step"]) < 2:
         return ()
     steps = np.asarray(found.axes["step"])
-    there = (np.nan_to_num(found.value) > 0).any((2, 3)).astype(np.float64)
+    there = np.asarray((np.nan_to_num(found.value) > 0).any((2, 3)), np.float64)
     note = "first step from which on some head has the label at every step"
     when = birth_step(there, steps)
     roles = {"role": found.axes["role"]}

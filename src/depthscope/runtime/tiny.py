@@ -22,11 +22,15 @@ _AUTO = {
 
 
 class PlainTokenizer:
-    """One token a character, ids 3..: enough to carry text through a tiny model. Ids 0, 1, 2 are pad, bos, eos."""
+    """One token a character, ids 3..: enough to carry text through a tiny model. Ids 0, 1, 2 are pad, bos, eos.
+
+    eos is the mask of models that predict what is masked: no text holds it.
+    """
 
     pad_token_id = 0
     bos_token_id = 1
     eos_token_id = 2
+    mask_token_id = 2
 
     def __init__(self, size: int) -> None:
         self.size = size
