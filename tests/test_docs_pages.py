@@ -75,6 +75,9 @@ def run(
     few["component_probes"] = {"predictor": predictor, "window": 24, "probed": 2, "controls": (), "steps": 10}
     one = dict.fromkeys(("shots", "taken", "corrupted", "queries", "heads"), 1)
     few["function_vectors"] = {"tasks": ("next_item",), "solved": 0.0, **one}
+    few["function_transfer"] = {"tasks": ("next_item",), "words": 2, "steps": 1}
+    few["function_texts"] = {"tasks": ("next_item",), "words": 1, "sentences": 1}
+    few["function_offsets"] = {"tasks": ("next_item",), "pairs": 2, "fewest": 2}
     few["mlp_memory"] = {"neurons": 4, "contexts": 2}
     few["iteration_heads"] = {"lengths": (2,), "sequences": 2, "shots": 1}
     short = {"source": "short", "lengths": (24,), "depths": (0.5,), "limit": 1}

@@ -12,6 +12,9 @@ STATES = np.arange(LAYERS + 1)
 SWEPT = ("vector", "vector x2", "layer average", "random heads", "random direction")
 ENDS = (*SWEPT, "nothing", "few heads", "many heads", "wrong examples")
 TASKS = ("antonym", "capital", "plural", "past")
+USES = ("vector", "composed", "rebuilt", "random direction", "nothing")
+TEXTS = ("vector", "random direction", "nothing")
+WAYS = ("embedding", "unembedding", "state", "vector", "nothing")
 STRIPES = ("input_share", "end_share", "input_weight", "end_weight")
 
 
@@ -28,8 +31,53 @@ def function_vectors(lead: float = 0.6) -> Result:
         made("accuracy", {"task": TASKS, "variant": ENDS}, each),
         made("accuracy_mean", {"variant": ENDS}, level),
         made("vector_ahead", {"variant": ENDS}, lead - level),
+        made("cosine", {"task": TASKS, "option": TASKS}, 0.2 + 0.8 * np.eye(4), "1"),
     ]
     return result("function_vectors", found)
+
+
+def function_transfer(other: float = 0.1, composed: float = 0.5, rebuilt: float = 0.0) -> Result:
+    own = np.eye(4, dtype=bool)
+    added = np.tile([0.6, np.nan, rebuilt, 0.02, 0.0], (4, 1))
+    added[3, 1] = composed
+    sums = np.full((4, 4), np.nan)
+    sums[3] = [0.8, 0.6, composed, 0.0]
+    found = [
+        made("transfer", {"task": TASKS, "option": TASKS}, np.where(own, 0.6, other)),
+        made("accuracy", {"task": TASKS, "variant": USES}, added),
+        made(
+            "composition", {"task": TASKS, "variant": ("in context", "vector", "composed", "nothing")}, sums
+        ),
+        made(
+            "vector_ahead",
+            {"variant": ("other tasks", *USES[1:])},
+            [0.6 - other, 0.6 - composed, 0.6 - rebuilt, 0.58, 0.6],
+        ),
+    ]
+    return result("function_transfer", found)
+
+
+def function_texts(hits: float = 0.3) -> Result:
+    level = np.array([hits, 0.01, 0.02])
+    found = [
+        made("hit", {"task": TASKS, "variant": TEXTS}, np.stack([level, level, level, np.full(3, np.nan)])),
+        made("hit_mean", {"variant": TEXTS}, level),
+        made("hit_ahead", {"variant": TEXTS}, hits - level),
+    ]
+    return result("function_texts", found)
+
+
+def function_offsets(vector: float = 0.7, closed: float = 1.0) -> Result:
+    level = np.tile([0.3, 0.35, 0.2, vector, 0.0], (4, 1))
+    level[1:, 3:] = np.nan
+    circle = np.array([closed, 0.0, 0.0, 1.0])
+    found = [
+        made("accuracy", {"task": TASKS, "variant": WAYS}, level),
+        made("vector_ahead", {"task": TASKS, "variant": WAYS}, level[:, 3:4] - level),
+        made("involution", {"task": TASKS}, [0.5, np.nan, np.nan, np.nan]),
+        made("closed", {"task": TASKS}, circle, "1"),
+    ]
+    return result("function_offsets", found)
 
 
 def iteration_heads(stripe: float = 0.98, accuracy: float = 0.99, without: float = 0.02) -> Result:
@@ -56,5 +104,10 @@ def mlp_memory() -> Result:
     return result("mlp_memory", found)
 
 
+MADE = (
+    function_vectors, function_transfer, function_texts, function_offsets, iteration_heads, mlp_memory,
+)  # fmt: skip
+
+
 def results() -> dict[str, Result]:
-    return {one.analysis: one for one in (make() for make in (function_vectors, iteration_heads, mlp_memory))}
+    return {one.analysis: one for one in (make() for make in MADE)}

@@ -46,6 +46,7 @@ from depthscope.engine.function_task import (
     random_like,
     shown,
     strongest,
+    task_rows,
     times,
 )
 from depthscope.engine.measured import part
@@ -125,7 +126,10 @@ def _task(model: Model, window: Window, asked: FunctionVectors, seed: int) -> Ta
     right = {role: (seen[role].rank == 1) | (asked.solved == 0) for role in ("taken", "test")}
     solved = np.concatenate([seen[role].rank == 1 for role in right])
     count = len(prompts["plain_taken"])
-    kept = {"taken": right["taken"][:count], "test": right["test"]}
+    asked_once = np.arange(count) < len(
+        right["taken"]
+    )  # a query that no prompt with examples asked is left out
+    kept = {"taken": asked_once & np.resize(right["taken"], count), "test": right["test"]}
     effect = np.zeros((0, anatomy.n_layers, max(1, anatomy.n_heads)))
     vector, states, chosen = None, np.full(CHOSEN, np.nan), []
     if solved.mean() >= asked.solved and right["taken"].any():
@@ -140,7 +144,7 @@ def _task(model: Model, window: Window, asked: FunctionVectors, seed: int) -> Ta
     else:
         plain = _unmeasured(count, len(prompts["plain_test"]), anatomy.n_layers)
     held = np.full(anatomy.d_model, np.nan) if vector is None else vector.double().cpu().numpy()
-    return _tally(window, seen, effect, plain | {"solved": np.concatenate(list(kept.values()))}, {
+    return _tally(window, seen, effect, plain | _queries(window, kept), {
         "vector": held, "states": states, "heads": _padded(chosen, asked.heads), "in_context": solved.mean(),
     })  # fmt: skip
 
@@ -201,6 +205,16 @@ class _Added:
         return {
             "sweep": sweep, "ends": _below(late, len(first)), "mixed": _below(np.stack(after, axis=1), len(first)),
         }, np.array(best, float)  # fmt: skip
+
+
+def _queries(window: Window, kept: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The queries of both halves, and whether each counts as solved with examples."""
+    pairs = [pair for role in kept for pair in window.about["inputs"][role]]
+    half = [name for name, role in enumerate(kept) for _ in window.about["inputs"][role]]
+    return {
+        "input": np.array([x for x, _ in pairs]), "output": np.array([y for _, y in pairs]),
+        "half": np.array(half), "solved": np.concatenate(list(kept.values())),
+    }  # fmt: skip
 
 
 def _scores(
@@ -269,14 +283,7 @@ def _tally(
     }
     facts = {n: about[n] for n in ("shots", "pairs", "dropped", "shared", "intact")}
     return Tally({
-        "asked": _rows(window.index, name, asked), "effects": _rows(window.index, name, {"effect": effect}),
-        "plain": _rows(window.index, name, plain),
-        "tasks": _rows(window.index, name, {n: np.asarray(v)[None] for n, v in (facts | one).items()}),
+        "asked": task_rows(window.index, name, asked), "effects": task_rows(window.index, name, {"effect": effect}),
+        "plain": task_rows(window.index, name, plain),
+        "tasks": task_rows(window.index, name, {n: np.asarray(v)[None] for n, v in (facts | one).items()}),
     })  # fmt: skip
-
-
-def _rows(index: int, name: str, columns: Mapping[str, np.ndarray]) -> Rows:
-    count = len(next(iter(columns.values())))
-    key = np.arange(count, dtype=np.uint64) + np.uint64(index << 24)
-    unit = np.array([f"{name}/{k:05d}" for k in range(count)], dtype=str)
-    return Rows(key, {**columns, "task": np.full(count, name), "unit": unit}, 10**6)

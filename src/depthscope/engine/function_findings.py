@@ -47,7 +47,8 @@ def found(
     ]
     note = (f"Not solved in context, so without a vector: {', '.join(unsolved)}.",) if unsolved else ()
     named = {m.name: m for m in made}
-    return Findings(named, examples={"tasks": _table(parts, named)}, notes=note)
+    tables = {"tasks": _table(parts, named), "queries": _queries(parts["plain"])}
+    return Findings(named, examples=tables, notes=note)
 
 
 def _own(task: np.ndarray, tasks: np.ndarray) -> np.ndarray:
@@ -202,6 +203,14 @@ def _table(parts: Mapping[str, Columns], named: Mapping[str, Measurement]) -> Ta
         "result": np.array(said), "state": c["states"][:, 0], "without": accuracy.value[:, nothing],
         "with_vector": accuracy.value[:, first], "heads": np.array(top),
     }, "a row is a task; its heads in order of their effects")  # fmt: skip
+
+
+def _queries(c: Columns) -> Table:
+    """What was asked without examples: analyses of the same vectors ask the same again."""
+    return Table({
+        "task": c["task"].astype(str), "input": c["input"].astype(str), "output": c["output"].astype(str),
+        "judged": c["half"] == 1, "solved": c["solved"].astype(bool),
+    }, "a row is a query; judged: figures are given for it; solved: with examples")  # fmt: skip
 
 
 def _result(solved: bool, vector: bool) -> str:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from depthscope.anatomy.site import Site
+from depthscope.engine.tally import Rows
 from depthscope.runtime.head_writes import head_write, layers_with_heads
 from depthscope.runtime.injection import injected_ends
 from depthscope.runtime.last_token import last_token_effects
@@ -163,6 +164,14 @@ class Injected:
             ends = injected_ends(model, ids, list(states) * len(there), added)
             found[there] = np.stack(scored(model, ends, answer), axis=-1).reshape(len(there), len(states), 2)
         return found
+
+
+def task_rows(index: int, name: str, columns: Mapping[str, np.ndarray]) -> Rows:
+    """Rows of one task, whose place among the tasks is `index`, each a unit of its own unless it names one."""
+    count = len(next(iter(columns.values())))
+    key = np.arange(count, dtype=np.uint64) + np.uint64(index << 24)
+    unit = np.array([f"{name}/{k:05d}" for k in range(count)], dtype=str)
+    return Rows(key, {"task": np.full(count, name), "unit": unit, **columns}, 10**6)
 
 
 def times(vector: Tensor | None, factor: float) -> Tensor | None:

@@ -172,6 +172,11 @@ class Asking:
     tokenizer: Any
     before: Sequence[int]
 
+    @classmethod
+    def of(cls, model: Model) -> Asking:
+        """With what the model's tokenizer itself puts before a text."""
+        return cls(model.tokenizer, edges(model.tokenizer, "auto", model.config.model_type)[0])
+
     def ids(self, text: str) -> list[int]:
         """Ids of a text without special tokens."""
         return [int(i) for i in self.tokenizer.encode(text, add_special_tokens=False)]
@@ -195,13 +200,13 @@ class Asking:
 
     def shares(self, pair: Pair) -> bool:
         """Whether answer and query begin with the same token: a model that copies is then right."""
-        first = [self.ids(f" {word}") for word in pair]
-        space = self.ids(" ")
-        own = [
-            ids[len(space) :] if len(ids) > len(space) and ids[: len(space)] == space else ids
-            for ids in first
-        ]
-        return own[0][0] == own[1][0]
+        first, second = (self.within(word) for word in pair)
+        return first[0] == second[0]
+
+    def within(self, word: str) -> list[int]:
+        """Ids of a word within a text, behind a space; without the space where that is a token of its own."""
+        ids, space = self.ids(f" {word}"), self.ids(" ")
+        return ids[len(space) :] if len(ids) > len(space) and ids[: len(space)] == space else ids
 
 
 def deranged(examples: Sequence[Pair], rng: np.random.Generator) -> list[Pair]:

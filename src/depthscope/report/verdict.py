@@ -13,6 +13,7 @@ from depthscope.report import (
     components,
     early_guesses,
     erasure,
+    function_uses,
     heads,
     linear_maps,
     predictors,
@@ -249,6 +250,11 @@ RULES: tuple[tuple[str, Callable[[Results], Verdict]], ...] = (
     ("head_atlas", roles_stand_out),
     ("head_atlas", roles_in_depth),
     ("function_vectors", vector_does_tasks),
+    ("function_transfer", function_uses.task_of_its_own),
+    ("function_transfer", function_uses.vectors_add_up),
+    ("function_transfer", function_uses.more_than_words),
+    ("function_texts", function_uses.works_in_texts),
+    ("function_offsets", function_uses.more_than_offsets),
     ("iteration_heads", iteration_head_works),
 )
 """Which analysis a rule needs, and the rule; in the order of the box."""

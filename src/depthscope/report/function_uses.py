@@ -1,0 +1,123 @@
+"""Verdicts on what function vectors are: one task's own, parts that add up, more than words, fit for any text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from depthscope.report.sentence import Cell, Verdict
+from depthscope.results.result import Result
+
+Results = Mapping[str, Result]
+TASKS = 3
+"""Fewer solved tasks than this decide nothing."""
+OFFSETS = ("embedding", "unembedding", "state")
+
+
+def task_of_its_own(results: Results) -> Verdict:
+    """Whether a function vector is one task's own: it is ahead of other tasks' vectors on its task's queries."""
+    topic = "Whether a function vector is one task's own"
+    cell = Cell.of(results["function_transfer"]["vector_ahead"], variant="other tasks")
+    if few := _too_few(topic, cell):
+        return few
+    because = f"function_transfer/vector_ahead of other tasks is {cell.said()} tasks; the threshold is 0."
+    if cell.low <= 0:
+        return Verdict(topic, "Not decided: other tasks' vectors may do as much.", False, because)
+    lead = f"Yes: on its own task a vector is {cell.value:.0%} of the queries ahead of other tasks' vectors."
+    return Verdict(topic, lead, True, because)
+
+
+def vectors_add_up(results: Results) -> Verdict:
+    """Whether vectors of tasks add up: a sum of three does the fourth, on tasks where such a sum exists."""
+    topic = "Whether vectors of tasks add up"
+    found = results["function_transfer"]["composition"]
+    tasks = [str(t) for t in np.asarray(found.axes["task"])]
+    cells = {
+        t: {v: Cell.of(found, task=t, variant=v) for v in ("composed", "nothing", "in context")}
+        for t in tasks
+    }
+    there = {t: c for t, c in cells.items() if np.isfinite(c["composed"].value)}
+    if not there:
+        return Verdict(topic, "Not decided: no square of tasks has three vectors.", False, found.missing)
+    because = "; ".join(
+        f"function_transfer/composition of {t}: {c['composed'].said()} queries" for t, c in there.items()
+    )
+    said = [
+        f"{t} {c['composed'].value:.0%} (in context {c['in context'].value:.0%})" for t, c in there.items()
+    ]
+    if all(c["composed"].low > max(c["nothing"].high, 0) for c in there.values()):
+        return Verdict(topic, f"Yes: the sum does {', '.join(said)}, more than nothing.", True, f"{because}.")
+    if all(c["composed"].high < max(c["in context"].low, 0) / 2 for c in there.values()):
+        less = f"No: the sum does {', '.join(said)}, less than half of what examples do."
+        return Verdict(topic, less, True, f"{because}.")
+    return Verdict(topic, f"Not decided: the sum does {', '.join(said)}.", False, f"{because}.")
+
+
+def more_than_words(results: Results) -> Verdict:
+    """Whether a function vector is more than the words it says: one rebuilt from its words does less."""
+    topic = "Whether a function vector is more than the words it says"
+    cell = Cell.of(results["function_transfer"]["vector_ahead"], variant="rebuilt")
+    if few := _too_few(topic, cell):
+        return few
+    because = f"function_transfer/vector_ahead of rebuilt is {cell.said()} tasks; the threshold is 0."
+    if cell.low <= 0:
+        return Verdict(topic, "Not decided: a vector rebuilt from its words may do as much.", False, because)
+    lead = f"Yes: a vector rebuilt from its likeliest words does {cell.value:.0%} of the queries fewer."
+    return Verdict(topic, lead, True, because)
+
+
+def works_in_texts(results: Results) -> Verdict:
+    """Whether a function vector works in ordinary sentences: hits above nothing and above a random direction."""
+    topic = "Whether a function vector works in ordinary sentences"
+    found = results["function_texts"]
+    leads = {name: Cell.of(found["hit_ahead"], variant=name) for name in ("nothing", "random direction")}
+    if few := _too_few(topic, leads["nothing"]):
+        return few
+    because = "; ".join(
+        f"function_texts/hit_ahead of {name} is {cell.said()} tasks" for name, cell in leads.items()
+    )
+    hits = {name: Cell.of(found["hit_mean"], variant=name) for name in ("vector", "nothing")}
+    share, without = (hits[name].value for name in ("vector", "nothing"))
+    both = f"{share:.0%} of the texts hold the answer with the vector, {without:.0%} without"
+    if all(cell.low > 0 for cell in leads.values()):
+        return Verdict(topic, f"Yes: {both}.", True, f"{because}.")
+    return Verdict(topic, f"Not decided: {both}.", False, f"{because}.")
+
+
+def more_than_offsets(results: Results) -> Verdict:
+    """Whether a vector does a way there and back that no offset can: opposites and other circles of words."""
+    topic = "Whether a vector does a way there and back that no offset between words can"
+    found = results["function_offsets"]
+    ahead, closed = found["vector_ahead"], found["closed"]
+    there = [str(t) for t, c in zip(np.asarray(closed.axes["task"]), closed.value, strict=True) if c == 1]
+    leads = {t: [Cell.of(ahead, task=t, variant=v) for v in OFFSETS] for t in there}
+    leads = {t: cells for t, cells in leads.items() if np.isfinite(cells[0].value)}
+    if not leads:
+        named = f" ({', '.join(there)})" if there else ""
+        said = f"Not decided: no task that leads back to its start{named} is solved in context."
+        return Verdict(topic, said, False, ahead.missing)
+    because = "; ".join(
+        f"function_offsets/vector_ahead of {t}, the least: {_least(cells).said()} groups"
+        for t, cells in leads.items()
+    )
+    won = [t for t, cells in leads.items() if all(cell.low > 0 for cell in cells)]
+    if won:
+        backs = found["involution"]
+        said = "; ".join(f"{t}, where {Cell.of(backs, task=t).value:.0%} of the words come back" for t in won)
+        return Verdict(
+            topic, f"Yes: it is ahead of every offset on the same words in {said}.", True, f"{because}."
+        )
+    return Verdict(
+        topic, f"Not decided: in {', '.join(leads)} an offset may do as much.", False, f"{because}."
+    )
+
+
+def _least(cells: list[Cell]) -> Cell:
+    return min(cells, key=lambda cell: cell.low)
+
+
+def _too_few(topic: str, cell: Cell) -> Verdict | None:
+    if np.isfinite(cell.value) and (cell.n or 0) >= TASKS:
+        return None
+    return Verdict(topic, f"Not decided: {cell.n or 0} tasks have a vector, {TASKS} are needed.", False, "")
