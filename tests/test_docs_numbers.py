@@ -22,6 +22,7 @@ sys.path.insert(0, str(SCRIPTS))
 import number_tables as tables  # noqa: E402
 import write_numbers as script  # noqa: E402
 
+STORED = script.stored()
 WORDS = Text("T", "Q", "M", "H", "W", "S")
 MODEL = {"name": "toy", "revision": None, "weights_hash": "ab" * 32, "dtype": "float32"}
 DATA = {
@@ -64,7 +65,7 @@ def toy(tmp_path: Path) -> Run:
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_blocks_of_a_page_are_what_the_script_writes(page: Path):
     text = page.read_text(encoding="utf-8")
-    assert text == script.refreshed(text, script.stored(), page)
+    assert text == script.refreshed(text, STORED, page)
 
 
 @pytest.mark.parametrize("path", sorted(script.NUMBERS.glob("*.json")), ids=lambda path: path.stem)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import importlib
 import json
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from types import ModuleType
+from typing import Any
+from urllib.parse import quote
 
+import altair
+import jsonschema_rs
 import numpy as np
 import pytest
-from altair import LayerChart
 from synthetic import HOSTILE, L, head_patterns, measurement, results
 
 from depthscope import charts
@@ -19,14 +24,33 @@ from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 
 NAMES = tuple(PLOTS)
-RESULTS = results()
+RESULTS, AGAIN = results(), results()
+
+
+@cache
+def schema() -> jsonschema_rs.Draft7Validator:
+    """The schema of Vega-Lite that altair carries."""
+    (path,) = Path(altair.__file__).parent.rglob("vega-lite-schema.json")
+    return jsonschema_rs.Draft7Validator(linked(json.loads(path.read_text(encoding="utf-8"))))
+
+
+def linked(part: Any) -> Any:
+    """The same with references as URIs: names of the schema hold brackets and bars."""
+    if isinstance(part, dict):
+        return {k: quote(v, safe="#/") if k == "$ref" else linked(v) for k, v in part.items()}
+    return [linked(one) for one in part] if isinstance(part, list) else part
+
+
+@cache
+def spec_of(name: str) -> dict[str, Any]:
+    return module(name).plot(RESULTS[module(name).SUITS[0]])
 
 
 def module(name: str) -> ModuleType:
     return importlib.import_module(f"depthscope.plots.{name}")
 
 
-def rows_of(spec: dict) -> list[dict]:
+def rows_of(spec: dict[str, Any]) -> list[dict[str, Any]]:
     return [row for rows in spec["datasets"].values() for row in rows]
 
 
@@ -37,14 +61,20 @@ def with_measurements(result: Result, **found: Measurement) -> Result:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_plot_is_valid_against_the_schema(name: str):
-    spec = module(name).plot(RESULTS[module(name).SUITS[0]])
-    LayerChart.from_dict(spec, validate=True)
-    json.dumps(spec, allow_nan=False)
+    schema().validate(spec_of(name))
+    json.dumps(spec_of(name), allow_nan=False)
+
+
+@pytest.mark.parametrize("name", NAMES[:3])
+def test_a_plot_with_a_misspelt_part_is_not_valid(name: str):
+    assert not schema().is_valid(spec_of(name) | {"titel": "x"})
+    with pytest.raises(jsonschema_rs.ValidationError):
+        schema().validate(spec_of(name) | {"layer": [{"mark": "lines"}]})
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_plot_follows_its_container_and_takes_the_colour_of_the_page(name: str):
-    spec = module(name).plot(RESULTS[module(name).SUITS[0]])
+    spec = spec_of(name)
     assert (spec["width"], spec["background"]) == ("container", "transparent")
     assert spec["config"]["axis"]["labelColor"] == "currentColor"
     assert spec["title"]["text"] == module(name).TITLE
@@ -52,15 +82,14 @@ def test_a_plot_follows_its_container_and_takes_the_colour_of_the_page(name: str
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_plot_tells_what_it_shows_in_words(name: str):
-    spec = module(name).plot(RESULTS[module(name).SUITS[0]])
+    spec = spec_of(name)
     assert len(spec["description"]) > 40
     assert any(char.isdigit() for char in spec["description"])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_plot_is_a_pure_function_of_its_result(name: str):
-    first = module(name).plot(RESULTS[module(name).SUITS[0]])
-    assert first == module(name).plot(results()[module(name).SUITS[0]])
+    assert spec_of(name) == module(name).plot(AGAIN[module(name).SUITS[0]])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -78,7 +107,7 @@ def test_a_plot_of_nothing_but_missing_cells_is_still_valid(name: str):
         for m, f in result.findings.measurements.items()
     }
     spec = module(name).plot(replace(result, findings=Findings(gone)))
-    LayerChart.from_dict(spec, validate=True)
+    schema().validate(spec)
     json.dumps(spec, allow_nan=False)
 
 
