@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from depthscope.cli.run import _typed
+from depthscope.cli.run import _changes, _typed
 from depthscope.errors import BadInput
 
 
@@ -25,3 +25,8 @@ def test_a_setting_takes_the_kind_of_the_default(text: str, default: object, fou
 def test_a_setting_that_does_not_fit_says_so() -> None:
     with pytest.raises(BadInput, match="'a' does not fit"):
         _typed("a", (1,), "x.y=a")
+
+
+def test_names_are_taken_where_the_default_is_an_empty_list_of_names():
+    changed = _changes(["function_vectors.tasks=antonym, next_item"])
+    assert changed == {"function_vectors": {"tasks": ("antonym", "next_item")}}

@@ -164,21 +164,22 @@ def _changes(settings: list[str]) -> dict[str, dict[str, Any]]:
         parameter, equals, value = rest.partition("=")
         if not (dot and equals):
             raise BadInput(f"--set {setting!r} is not of the form ANALYSIS.PARAMETER=VALUE")
-        known = {f.name: f.default for f in fields(ANALYSES[name])}
+        known = {f.name: f for f in fields(ANALYSES[name])}
         if parameter not in known:
             raise BadInput(f"--set {setting!r}: {name} has the parameters {', '.join(known) or 'none'}")
-        changes.setdefault(name, {})[parameter] = _typed(value, known[parameter], setting)
+        field = known[parameter]
+        changes.setdefault(name, {})[parameter] = _typed(value, field.default, setting, str(field.type))
     return changes
 
 
-def _typed(value: str, default: object, setting: str) -> object:
+def _typed(value: str, default: object, setting: str, annotation: str = "") -> object:
     try:
         if isinstance(default, bool):
             return {"true": True, "false": False}[value.lower()]
         if isinstance(default, int):
             return int(value)
         if isinstance(default, tuple):
-            kind = type(default[0]) if default else _number
+            kind = type(default[0]) if default else str if "str" in annotation else _number
             return tuple(kind(piece.strip()) for piece in value.split(",") if piece.strip())
         return float(value) if isinstance(default, float) else value
     except (ValueError, KeyError) as error:
