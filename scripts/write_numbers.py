@@ -2,6 +2,7 @@
 
     python scripts/write_numbers.py runs/demo    # read a run, write its JSON, refresh the tables
     python scripts/write_numbers.py runs/demo --name demo-ridge    # the same under another name
+    python scripts/write_numbers.py runs/demo --only logit_lens,layer_skip    # these analyses alone
     python scripts/write_numbers.py --compare runs/a runs/b --name a-b    # two runs side by side
     python scripts/write_numbers.py --seeds runs/a-0 runs/a-1 runs/b-0 --name a-b    # architectures over seeds
     python scripts/write_numbers.py              # refresh the tables from the JSON that is there
@@ -185,6 +186,7 @@ def main() -> None:
         "run", nargs="?", type=Path, help="a finished run folder; without it pages are refreshed"
     )
     parser.add_argument("--name", default="", help="name of the JSON file; default: the model's")
+    parser.add_argument("--only", default="", help="analyses that are kept, commas between; default: all")
     parser.add_argument("--compare", nargs="+", type=Path, help="runs to set side by side")
     parser.add_argument(
         "--seeds", nargs="+", type=Path, help="runs of architectures trained from several seeds"
@@ -198,6 +200,8 @@ def main() -> None:
     if runs:
         name = given.name or Path(str(runs[0].manifest["model"]["name"])).name
         found = numbers_of(runs[0]) if given.run else numbers_of_comparison(runs, bool(given.seeds))
+        only = given.only.split(",") if given.only else list(found["analyses"])
+        found["analyses"] = {analysis: found["analyses"][analysis] for analysis in only}
         NUMBERS.mkdir(exist_ok=True)
         (NUMBERS / f"{name}.json").write_text(json_text(found), encoding="utf-8")
         print(f"docs/numbers/{name}.json")
