@@ -46,7 +46,7 @@ def test_the_vector_answers_in_one_of_two_sentences_and_nothing_else_in_any(foun
 
 def test_a_task_without_a_vector_is_not_asked_and_says_so(found: Findings):
     assert np.isnan(found.measurements["hit"].select(task="unsolved").value).all()
-    assert "0 words" in found.measurements["hit"].missing
+    assert "not solved in context" in found.measurements["hit"].missing
     assert "unsolved" in found.notes[0]
 
 

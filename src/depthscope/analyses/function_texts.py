@@ -34,7 +34,7 @@ import torch
 from depthscope.anatomy.anatomy import Anatomy
 from depthscope.engine.cells import Items
 from depthscope.engine.function_file import Function
-from depthscope.engine.function_given import UNSOLVED, Fitted, Query, after_vectors
+from depthscope.engine.function_given import UNSOLVED, Fitted, Query, after_vectors, reasoned
 from depthscope.engine.function_task import random_like, task_rows
 from depthscope.engine.measured import part
 from depthscope.engine.needs import Facts, Needs
@@ -125,7 +125,7 @@ class FunctionTexts:
         ]
         silent = [str(task) for task, one in zip(tasks, hit.value, strict=True) if np.isnan(one).all()]
         notes = (f"{UNSOLVED}: {', '.join(silent)}.",) if silent else ()
-        return Findings({m.name: m for m in made}, examples={"texts": _texts(c)}, notes=notes)
+        return Findings({m.name: reasoned(m) for m in made}, examples={"texts": _texts(c)}, notes=notes)
 
 
 def occurs(answer: str, text: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from depthscope.anatomy.anatomy import Anatomy
 from depthscope.engine.needs import Needs, SweepNeed
 from depthscope.errors import BadInput, Refused, UnknownName
 from depthscope.materials.task_pairs import TaskPairs
+from depthscope.results.measurement import Measurement
 from depthscope.results.result import Result
 
 NAME = "function_vectors"
@@ -91,6 +92,11 @@ def _queries(found: Result, tasks: Sequence[str]) -> dict[str, tuple[Query, ...]
         task: tuple(Query(x, y, solved) for name, x, y, solved, judged in rows if judged and name == task)
         for task in tasks
     }
+
+
+def reasoned(found: Measurement, why: str = UNSOLVED) -> Measurement:
+    """The same, cells without a value for this reason."""
+    return replace(found, missing=why) if found.missing else found
 
 
 def after_vectors(anatomy: Anatomy, source: str, tasks: tuple[str, ...], passes: int) -> Needs:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from depthscope.engine.cells import Items
-from depthscope.engine.function_given import UNSOLVED
+from depthscope.engine.function_given import UNSOLVED, reasoned
 from depthscope.engine.needs import Facts
 from depthscope.results.measurement import Measurement, Table
 from depthscope.results.result import Findings
@@ -16,6 +16,8 @@ Columns = Mapping[str, np.ndarray]
 OFFSETS = ("embedding", "unembedding", "state")
 """Where offsets are taken between words."""
 HOW = (*OFFSETS, "vector", "nothing")
+WITHOUT = f"{UNSOLVED}; or too few of its words are one token"
+"""Why a task has no number."""
 
 
 def found(parts: Mapping[str, Columns], facts: Facts) -> Findings:
@@ -52,7 +54,9 @@ def found(parts: Mapping[str, Columns], facts: Facts) -> Findings:
         *_of_tasks(c, one, by),
     ]  # fmt: skip
     return Findings(
-        {m.name: _reasoned(m) for m in made}, examples={"tasks": _table(one, made[-1])}, notes=_notes(one)
+        {m.name: reasoned(m, WITHOUT) for m in made},
+        examples={"tasks": _table(one, made[-1])},
+        notes=_notes(one),
     )
 
 
@@ -64,7 +68,7 @@ def _whole(unit: np.ndarray, hit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _of_tasks(c: Columns, one: Columns, by: Mapping[str, np.ndarray]) -> list[Measurement]:
     closed = np.array([float(c["closed"][c["task"] == task].any()) for task in by["task"]])
-    missing = "" if np.isfinite(one["length"]).all() else "too few words of one token"
+    missing = "" if np.isfinite(one["length"]).all() else WITHOUT
     axes = {**by, "variant": np.array(OFFSETS)}
     return [
         Measurement(
@@ -73,14 +77,6 @@ def _of_tasks(c: Columns, one: Columns, by: Mapping[str, np.ndarray]) -> list[Me
         ),
         Measurement("closed", by, closed, "1", note="1 where the pairs are circles that lead back to their start"),
     ]  # fmt: skip
-
-
-def _reasoned(found: Measurement) -> Measurement:
-    """With the reason in words where a task has no vector or too few words."""
-    if not found.missing or found.name in ("offset_length", "closed"):
-        return found
-    kept = {name: getattr(found, name) for name in ("value", "unit", "low", "high", "n", "n_items", "note")}
-    return Measurement(found.name, found.axes, missing=f"{UNSOLVED}; or too few words of one token", **kept)
 
 
 def _notes(one: Columns) -> tuple[str, ...]:

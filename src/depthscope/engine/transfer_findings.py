@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from depthscope.engine.cells import Items
-from depthscope.engine.function_given import UNSOLVED
+from depthscope.engine.function_given import UNSOLVED, reasoned
 from depthscope.engine.function_uses import OWN
 from depthscope.engine.needs import Facts
 from depthscope.results.measurement import Measurement, Table
@@ -16,6 +16,9 @@ from depthscope.results.result import Findings
 Columns = Mapping[str, np.ndarray]
 AHEAD = ("other tasks", *OWN[1:])
 COMPOSED = ("in context", "vector", "composed", "nothing")
+NO_SUM = "no square of tasks that have vectors leads to it"
+WITHOUT = f"{UNSOLVED}; or {NO_SUM}"
+"""Why a cell has no number."""
 WHERE = "queries solved with examples, none shown; added at the last position"
 
 
@@ -51,7 +54,15 @@ def found(parts: Mapping[str, Columns], facts: Facts) -> Findings:
         _ahead(transfer, accuracy, tasks, facts),
         *_said(parts["tasks"], tasks),
     ]
-    return Findings({m.name: m for m in made}, examples={"decoded": _decoded(parts["tasks"])})
+    said = {m.name: reasoned(m, NO_SUM if m is composition else WITHOUT) for m in made}
+    silent = [str(task) for task in tasks if task not in _with_vector(parts["tasks"])]
+    notes = (f"{UNSOLVED}: {', '.join(silent)}.",) if silent else ()
+    return Findings(said, examples={"decoded": _decoded(parts["tasks"])}, notes=notes)
+
+
+def _with_vector(c: Columns) -> set[str]:
+    """Tasks whose vector was decoded."""
+    return set(c["task"][np.isfinite(c["likely"]).any(1)].tolist())
 
 
 def _hits(rank: np.ndarray) -> np.ndarray:

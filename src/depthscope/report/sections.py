@@ -12,6 +12,7 @@ import numpy as np
 
 from depthscope.registry import PLOTS
 from depthscope.report.assets import as_json
+from depthscope.report.example_tables import example_tables
 from depthscope.report.head_grid import HeadGrid, head_grid
 from depthscope.report.strips import Strip, strips_of
 from depthscope.report.tables import PageTable, tables_of
@@ -52,6 +53,8 @@ class Section:
     broken: str = ""
     grid: HeadGrid | None = None
     grid_broken: str = ""
+    examples: tuple[PageTable, ...] = ()
+    examples_broken: str = ""
 
 
 def section(run: Run, name: str) -> Section:
@@ -69,6 +72,7 @@ def _section(run: Run, name: str, result: Result) -> Section:
     strips, strips_broken = _strips(result)
     grid, grid_broken = _grid(result)
     passages, passages_broken = _passages(result)
+    examples, examples_broken = _examples(result)
     text = result.text
     words = {
         "Question": text.question,
@@ -91,6 +95,8 @@ def _section(run: Run, name: str, result: Result) -> Section:
         _commands(run, name, result),
         grid=grid,
         grid_broken=grid_broken,
+        examples=examples,
+        examples_broken=examples_broken,
     )
 
 
@@ -149,6 +155,13 @@ def _passages(result: Result) -> tuple[tuple[Passage, ...], str]:
         return (), ""
     try:
         return tuple(passages_of(result.findings.examples["written"])), ""
+    except Exception as error:  # noqa: BLE001  (one table must not take the section with it)
+        return (), _reason(error)
+
+
+def _examples(result: Result) -> tuple[tuple[PageTable, ...], str]:
+    try:
+        return example_tables(result.findings.examples), ""
     except Exception as error:  # noqa: BLE001  (one table must not take the section with it)
         return (), _reason(error)
 
