@@ -530,6 +530,20 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
         "trigger_entropy": (("layer", "mode"), "nats"),
         "active_share": (("layer",), "probability"),
     },
+    "fact_memory": {
+        "accuracy": ((), "probability"),
+        "confidence": (("bucket",), "probability"),
+        "hit_share": (("token", "option", "bucket"), "probability"),
+        **dict.fromkeys(("right_minus_wrong", "fact_minus_invented"), (("token", "option"), "probability")),
+        "hit_by_confidence": (("token", "confidence", "bucket"), "probability"),
+        **dict.fromkeys(
+            ("fact_minus_invented_at_confidence", "drop_beyond_random"), (("token",), "probability")
+        ),
+        "hit_by_layer": (("token", "layer", "bucket"), "probability"),
+        "ten_share": (("token", "layer"), "1"),
+        "auc": (("score", "token"), "1"),
+        "answer_drop": (("token", "variant"), "probability"),
+    },
     "iteration_heads": {
         **{
             f"{place}_{name}": (("layer", "head"), unit)
@@ -686,7 +700,9 @@ REFUSALS["bert", "mlp_memory"] = (
     "it is no causal language model: there is no next token that a value could say"
 )
 for sparse in ("gpt_oss", "mamba", "mamba2", "mixtral", "zamba2"):
-    REFUSALS[sparse, "mlp_memory"] = "its MLPs have no one last projection whose columns could be memories"
+    for asking in ("mlp_memory", "fact_memory"):
+        REFUSALS[sparse, asking] = "its MLPs have no one last projection whose columns could be memories"
+REFUSALS["bert", "fact_memory"] = "it is no causal language model, so no answer follows a prompt"
 REFUSALS["bert", "iteration_heads"] = "it is no causal language model, so it writes no steps"
 NO_NEXT_TOKEN = "it is no causal language model: there is no next token whose loss could rise"
 for name in ("surgery", "pruning_criteria", "pruning_damage"):
@@ -780,6 +796,7 @@ PARAMETERS = {
     "function_offsets": {"tasks": ("next_item",), "pairs": 2, "fewest": 2},
     "iteration_heads": {"lengths": (2,), "sequences": 2, "shots": 1, "few": 0},
     "mlp_memory": {"neurons": 4, "contexts": 2},
+    "fact_memory": {"facts": 2, "others": 1, "texts": 1, "length": 8, "fewest": 1},
     "attention_sinks": {"texts": 3, "controls": 1, "length": 16},
     "massive_activations": {"tokens": 32, "documents": 2},
     "streaming_cache": {"texts": 1, "length": 24, "budgets": (8,)},
@@ -835,6 +852,7 @@ BY_DATA = {
             "function_texts",
             "function_offsets",
             "iteration_heads",
+            "fact_memory",
             "head_atlas",
             "sink_content",
         )
@@ -846,6 +864,7 @@ SIZES = {"state": lambda a: a.n_layers + 1, "layer": lambda a: a.n_layers, "head
 OWN_LABELS = {
     *(("mlp_memory", name) for name in MEASUREMENTS["mlp_memory"]),
     ("iteration_heads", "position_r2"),
+    *(("fact_memory", name) for name in ("hit_by_layer", "ten_share")),
 }
 """Measurements of some layers or states only: those with an MLP, those around the first layer."""
 READERS = [name for name in FAMILIES.names if FAMILIES[name].reads == "tokens"]

@@ -1074,10 +1074,12 @@ def results() -> dict[str, Result]:
     import sink_results
 
     found = {one.analysis: one for one in (make() for make in made)}
+    import fact_memory_results
     import steering_results
     import trained_results
 
     found |= component_results.results() | sink_results.results() | trained_results.results()
+    found["fact_memory"] = fact_memory_results.fact_memory()
     found |= {"predictor": predictor_results.predictor()}
     return found | grammar_results.results() | function_results.results() | steering_results.results()
 

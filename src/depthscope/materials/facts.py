@@ -29,13 +29,14 @@ LEFT_OUT = ("answer in the prompt", "answer is a number", "answer too long", "pr
 
 @dataclass(frozen=True)
 class Fact:
-    """One fact: a prompt, its answer, and how often the source states it."""
+    """One fact: a prompt, its answer, how often the source states it, and whom it is about where the source says so."""
 
     cloze: str
     answer: str
     relation: str
     weight: int
     aliases: tuple[str, ...] = ()
+    subject: str = ""
 
     def unfit(self) -> str:
         """Why the fact is left out, or nothing. Tokenizers cut numbers into digits, of which the first says little."""
@@ -190,7 +191,13 @@ def facts(source: str) -> tuple[str, list[Fact]]:
                 first.setdefault(key, row)
                 weight[key] += 1
     return ", ".join(name for name, _ in read), [
-        Fact(*key, str(row.get("relation", "")), weight[key], tuple(map(str, row.get("aliases", ()))))
+        Fact(
+            *key,
+            str(row.get("relation", "")),
+            weight[key],
+            tuple(map(str, row.get("aliases", ()))),
+            str(row.get("subject", "")),
+        )
         for key, row in first.items()
     ]
 

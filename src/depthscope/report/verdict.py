@@ -26,6 +26,7 @@ from depthscope.report.adaptive import tokens_differ
 from depthscope.report.correlates import metrics_follow
 from depthscope.report.difficulty import harder_deeper
 from depthscope.report.extremes import length_spreads, randomness_spreads, repetition_compresses
+from depthscope.report.fact_memories import facts_hit, makes_up_after_a_miss
 from depthscope.report.functions import iteration_head_works, vector_does_tasks
 from depthscope.report.later_tokens import late_layers
 from depthscope.report.modes import two_kinds_of_prompts
@@ -242,6 +243,8 @@ RULES: tuple[tuple[str, Callable[[Results], Verdict]], ...] = (
     ("induction_heads", heads.copies_context),
     ("induction_ablation", heads.induction_needed),
     ("retrieval_ablation", heads.retrieval_needed),
+    ("fact_memory", facts_hit),
+    ("fact_memory", makes_up_after_a_miss),
     ("duo_gates", gates_part),
     ("registers", registers_take_over),
     ("image_registers", patches_gather),

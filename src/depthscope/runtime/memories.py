@@ -71,3 +71,50 @@ def pushed_logits(model: Model, rows: Float[Tensor, "row d_model"]) -> Float[Ten
     norm = model.anatomy.final_norm
     folded = rows if norm is None else rows * gain(norm, rows.shape[-1]).to(rows)
     return nn.functional.linear(folded.to(model.head.precision), weight.to(model.head.precision))
+
+
+@torch.no_grad()
+def answer_directions(model: Model, ids: Int[Tensor, " answer"]) -> Float[Tensor, "answer d_model"]:
+    """What the logit of a token reads of the last stream: x @ direction / `stream_size(x)`, in the head's precision.
+
+    The unembedding's row with the final norm's gain folded in, without its mean where that norm takes means away; bias,
+    scale of the logits and cap are left out.
+    """
+    weight, _ = model.head.unembedding()
+    found, norm = weight[ids].to(model.head.precision), model.anatomy.final_norm
+    if norm is None:
+        return found
+    found = found * gain(norm, found.shape[-1]).to(found)
+    return found - found.mean(-1, keepdim=True) if centres(norm, found.shape[-1]) else found
+
+
+@torch.no_grad()
+def stream_size(model: Model, state: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row"]:
+    """What the final norm divides by: the root mean square of the stream, or its standard deviation; 1 without norm."""
+    norm = model.anatomy.final_norm
+    state = state.to(model.head.precision)
+    if norm is None:
+        return torch.ones_like(state[..., 0])
+    if centres(norm, state.shape[-1]):
+        state = state - state.mean(-1, keepdim=True)
+    return state.square().mean(-1).sqrt()
+
+
+@torch.no_grad()
+def centres(norm: nn.Module, width: int) -> bool:
+    """Whether a norm takes the mean away before it divides."""
+    like = next(norm.parameters(), torch.zeros(1))
+    signs = torch.ones(width, dtype=like.dtype, device=like.device)
+    signs[1::2] = -1
+    return bool((norm(signs + 1) - norm(signs)).abs().max() < 1e-2 * norm(signs).abs().max())
+
+
+@torch.no_grad()
+def write_scale(model: Model, layer: int, hidden: Float[Tensor, "*row neuron"]) -> Float[Tensor, "*row"]:
+    """By how much the numbers of `values` are stretched at these positions: 1, or what a norm behind the MLP does."""
+    sub = mlp_of(model, layer)
+    if sub.write in (sub.proj, sub.module):
+        return torch.ones_like(hidden[..., 0])
+    weight, turned = projection(model, layer)
+    write = hidden @ (weight if turned else weight.T)
+    return write.square().mean(-1).clamp_min(1e-12).rsqrt()
