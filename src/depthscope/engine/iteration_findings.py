@@ -17,6 +17,8 @@ from depthscope.results.result import Findings
 
 Columns = Mapping[str, np.ndarray]
 HALF = 0.5
+FITTED = 3
+"""Steps that a probe of their numbers needs."""
 NO_HEADS = "the layer has no attention heads"
 
 
@@ -109,6 +111,11 @@ def _probe(c: Columns, facts: Facts) -> Measurement:
     fitted = np.arange(len(stream)) % 2 == 0
     rows = np.isfinite(stream[:, :, 0, 0])
     step = np.broadcast_to(np.arange(1, stream.shape[1] + 1), rows.shape).astype(float)
+    note = "share of the variance of the step's number, read linearly on other sequences"
+    if rows[fitted].sum() < FITTED:
+        nothing = np.full(len(states), np.nan)
+        few = f"insufficient: {int(rows[fitted].sum())} steps to fit on where {FITTED} are needed"
+        return Measurement("position_r2", {"state": states}, nothing, "1", note=note, missing=few)
     wrong, spread = np.zeros((len(stream), len(states))), np.zeros((len(stream), len(states)))
     middle = step[fitted][rows[fitted]].mean()
     for s in states:
@@ -119,7 +126,6 @@ def _probe(c: Columns, facts: Facts) -> Measurement:
         spread[:, s] = np.where(rows, (step - middle) ** 2, 0).sum(1)
     units = c["unit"][~fitted].tolist()
     judged = [PerDocument.of(units, part[~fitted]) for part in (wrong, spread)]
-    note = "share of the variance of the step's number, read linearly on other sequences"
     lost = ratio(judged[0], judged[1], "position_r2", {"state": states}, "1", facts, note)
     assert lost.low is not None
     assert lost.high is not None
