@@ -44,6 +44,7 @@ from depthscope.engine.function_task import (
     effects,
     others,
     random_like,
+    scored,
     shown,
     strongest,
     task_rows,
@@ -57,6 +58,7 @@ from depthscope.errors import BadInput, Refused
 from depthscope.materials.icl_tasks import IclPrompts
 from depthscope.materials.window import Window
 from depthscope.results.result import Findings, Result
+from depthscope.runtime.injection import injected_ends
 from depthscope.runtime.model import Batch, Model
 
 SWEPT = ("vector", "vector x2", "layer average", "random heads", "random direction")
@@ -194,16 +196,14 @@ class _Added:
         ends = _scores(model, self.ends, prompts["plain_test"], kept["test"], [best[0]])[:, :, 0]
         at = np.array([*best, *[best[0]] * (len(SWEPT) - CHOSEN)])
         own = second[:, np.arange(len(SWEPT)), at]
-        after = [
-            _moved(model, prompts["shuffled"], kept["test"], self.swept.at(SWEPT[k], best[k]), best[k])
-            for k in (0, 2)
-        ]
+        mixed = [(best[k], self.swept.at(SWEPT[k], best[k])) for k in (0, 2)]
+        after = _moved(model, prompts["shuffled"], kept["test"], mixed)
         wide = np.full((len(first), *second.shape[1:]), np.nan)
         wide[:, :CHOSEN] = first
         sweep = np.concatenate([wide, second])
         late = np.concatenate([own, ends], axis=1)
         return {
-            "sweep": sweep, "ends": _below(late, len(first)), "mixed": _below(np.stack(after, axis=1), len(first)),
+            "sweep": sweep, "ends": _below(late, len(first)), "mixed": _below(after, len(first)),
         }, np.array(best, float)  # fmt: skip
 
 
@@ -228,10 +228,20 @@ def _scores(
 
 
 def _moved(
-    model: Model, prompts: Sequence[Asked], kept: np.ndarray, vector: torch.Tensor | None, state: int
+    model: Model,
+    prompts: Sequence[Asked],
+    kept: np.ndarray,
+    added: Sequence[tuple[int, torch.Tensor | None]],
 ) -> np.ndarray:
-    """Rank and probability [query, 2] of prompts with wrong examples, one vector added at one state."""
-    return _scores(model, Injected({"one": vector}), prompts, kept, [state])[:, 0, 0]
+    """Rank and probability [query, vector, 2] of prompts with wrong examples, each vector added at its own state."""
+    found = np.full((len(prompts), len(added), 2), np.nan)
+    there = [k for k, (_, vector) in enumerate(added) if vector is not None]
+    states, vectors = [added[k][0] for k in there], [v.to(model.device) for _, v in added if v is not None]
+    for k in np.flatnonzero(kept).tolist() if there else ():
+        ids, answer = prompts[k]
+        ends = injected_ends(model, ids, states, torch.stack(vectors))
+        found[k, there] = np.stack(scored(model, ends, int(answer)), axis=-1)
+    return found
 
 
 def _best(scores: np.ndarray) -> list[int]:
