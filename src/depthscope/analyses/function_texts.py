@@ -74,7 +74,7 @@ class FunctionTexts:
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """Pairs of tasks, behind their vectors."""
-        return after_vectors(anatomy, self.source, self.tasks, passes=self.words * self.sentences * 11)
+        return after_vectors(anatomy, self.source, self.tasks, passes=self.words * self.sentences * 23)
 
     def observe(self, model: Model, batch: Batch, seen: View, given: Mapping[str, Result]) -> Tally:
         """Rows of words: whether the answer occurs in each sentence, with what is added."""

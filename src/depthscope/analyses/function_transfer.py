@@ -84,7 +84,7 @@ class FunctionTransfer:
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """Pairs of tasks, behind their vectors."""
-        return after_vectors(anatomy, self.source, self.tasks, passes=24)
+        return after_vectors(anatomy, self.source, self.tasks, passes=72)
 
     def observe(self, model: Model, batch: Batch, seen: View, given: Mapping[str, Result]) -> Tally:
         """Rows of queries under every vector, and one of what each vector says."""
