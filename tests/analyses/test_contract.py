@@ -607,6 +607,8 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
         **dict.fromkeys(
             ("entropy_norm", "copying", "ov_eigenvalue", "function_vector_errors"), (("layer", "head"), "1")
         ),
+        **dict.fromkeys(("mean_write", "ablation_errors"), (("layer", "head"), "1")),
+        "ablation": (("layer", "head"), "nats"),
         "role": (("role", "layer", "head"), "1"),
         "role_share": (("role",), "probability"),
         "role_depth": (("role",), "1"),
@@ -974,13 +976,10 @@ def results(run: Run) -> Iterator[tuple[str, str, Measurement]]:
 
 
 @pytest.fixture
-def signatures(request: pytest.FixtureRequest) -> Iterator[None]:
+def signatures(request: pytest.FixtureRequest) -> None:
     """Shapes in signatures are checked in the runs of TYPED only."""
     if request.getfixturevalue("family") in TYPED:
-        yield
-        return
-    with request.getfixturevalue("signatures_unchecked")():
-        yield
+        request.getfixturevalue("signatures_checked")
 
 
 @pytest.mark.usefixtures("signatures")

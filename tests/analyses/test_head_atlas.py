@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from itertools import combinations
 from pathlib import Path
 from unittest import mock
 
@@ -14,15 +17,19 @@ from depthscope.analyses.head_atlas import HeadAtlas
 from depthscope.analyses.head_patterns import HeadPatterns
 from depthscope.analyses.induction_heads import InductionHeads
 from depthscope.engine.atlas_findings import Atlas
+from depthscope.engine.atlas_runs import joined_scores
 from depthscope.engine.atlas_scores import PARTS, SOURCES, STANDS_ON, answerable, imported, scores_of
 from depthscope.engine.audit import audit
 from depthscope.engine.needs import Analysis, Facts
+from depthscope.engine.provenance import hashed
 from depthscope.errors import BadInput, Refused, UnknownName
+from depthscope.materials.parses import Parses
 from depthscope.registry import ANALYSES
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result, Text
 from depthscope.runtime.model import Model
 from depthscope.runtime.tiny import tiny
+from depthscope.store.run import RunFolder
 
 LAYERS, HEADS, N = 3, 4, 12
 WORDS = Text("made up", "?", "", "", "", "")
@@ -166,6 +173,133 @@ def test_what_heads_write_and_link_is_measured_on_the_packaged_sentences(wired: 
     assert arcs.groupby(["layer", "head"]).size().max() <= 4
     assert not (arcs.word == arcs.looks_at).all()
     assert {"layer", "head", "kv_head", "labels", "previous"} <= set(wired.findings.examples["heads"].columns)
+
+
+def test_lengths_of_writes_are_those_of_the_heads_outputs_through_their_projection(wired: Result):
+    lengths, share = wired["mean_write"].value, wired["write_share"].value
+    np.testing.assert_allclose(lengths[:, 1:], 0, atol=1e-12)
+    assert (lengths[:, 0] > 0).all()
+    assert (share[:, 0] > 0).all()
+    assert np.isnan(wired["ablation"].value).all()
+    assert any("ablate=0" in note for note in wired.findings.notes)
+
+
+@pytest.fixture(scope="module")
+def silent() -> Model:
+    """A gpt2 whose last head writes nothing."""
+    model = tiny("gpt2", torch.float32)
+    with torch.no_grad():
+        proj = model.net.transformer.h[-1].attn.c_proj  # type: ignore[union-attr, index]
+        proj.weight[-proj.weight.shape[0] // model.anatomy.n_heads :] = 0
+    return model
+
+
+GATE = np.ones((4, 4))
+GATE[1, 2] = 0.1
+
+
+@pytest.fixture(scope="module")
+def own(
+    silent: Model, tmp_path_factory: pytest.TempPathFactory,
+    signatures_unchecked: Callable[[], AbstractContextManager[None]],
+) -> Result:  # fmt: skip
+    """An atlas that waits for nobody: its own measurements, and the gates of another run."""
+    folder = tmp_path_factory.mktemp("own")
+    gates = gates_run(folder / "gates", silent, GATE)
+    with signatures_unchecked():
+        return atlas_of(
+            silent, [HeadAtlas(without=STANDS_ON, ablate=3, sentences=4, runs=(str(gates),))], folder
+        )
+
+
+def test_a_head_set_to_zero_raises_the_loss_as_in_the_whole_model(own: Result, silent: Model):
+    found, errors = own["ablation"], own["ablation_errors"]
+    assert found.n is not None
+    assert (found.n == 3).all()
+    rises = [
+        next_loss(silent, ids, 1) - next_loss(silent, ids)
+        for ids in (torch.tensor(w.ids) for w in Parses(sentences=4).windows(silent, 0).items)
+    ]
+    mine = float(found.value[0, 1])
+    assert min(abs(mine - np.mean(three)) for three in combinations(rises, 3)) < 1e-5, (
+        "three of the sentences"
+    )
+    assert abs(mine) > 1e-4
+    assert found.low is not None
+    assert found.high is not None
+    error = (found.high - found.low)[0, 1] / (2 * 1.959964)
+    np.testing.assert_allclose(errors.value[0, 1], mine / error, rtol=1e-6)
+
+
+def test_a_head_that_writes_nothing_and_costs_nothing_is_dead(own: Result):
+    assert own["mean_write"].value[-1, -1] < 1e-6
+    assert (own["mean_write"].value[:-1] > 1e-3).all()
+    assert own["ablation"].value[-1, -1] == 0
+    labels = own.findings.examples["labels"].to_dataframe()
+    dead = labels[labels.label == "dead"]
+    assert (dead["layer"].tolist(), dead["head"].tolist()) == ([3], [3])
+
+
+def next_loss(model: Model, ids: torch.Tensor, head: int | None = None) -> float:
+    """Mean loss of the next token; with one head of the first layer cut out in front of its projection."""
+    proj = model.net.transformer.h[0].attn.c_proj  # type: ignore[union-attr, index]
+    width = proj.weight.shape[0] // model.anatomy.n_heads
+
+    def zeroed(_: object, given: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        z = given[0].clone()
+        if head is not None:
+            z[..., head * width : (head + 1) * width] = 0
+        return (z,)
+
+    handle = proj.register_forward_pre_hook(zeroed)
+    with torch.no_grad():
+        logits = model.net(ids[None]).logits[0, :-1].float()
+    handle.remove()
+    return float(torch.nn.functional.cross_entropy(logits, ids[1:]))
+
+
+def gates_run(path: Path, model: Model, value: np.ndarray) -> Path:
+    """A finished run of gates, as a study leaves it."""
+    grid = {"layer": np.arange(value.shape[0]), "head": np.arange(value.shape[1])}
+    gate = Measurement("gate", grid, value, "1")
+    with RunFolder.open_or_create(path, {"of": "gates"}) as folder:
+        folder.write_result(Result("duo_gates", {}, Findings({"gate": gate}), WORDS, {}))
+        weights = hashed(model).provenance["weights_hash"]
+        about = {"name": model.name, "weights_hash": weights}
+        folder.write_manifest({"schema": 1, "model": about, "analyses": {"duo_gates": {}}, "complete": True})
+    return path
+
+
+def test_gates_of_another_run_join_and_label_heads_that_may_stream(
+    own: Result, silent: Model, tmp_path: Path
+):
+    np.testing.assert_array_equal(own["gate"].value, GATE)
+    assert own["gate"].note == "from duo_gates/gate"
+    role = own["role"]
+    streaming = role.value[role.axes["role"].tolist().index("streaming")]
+    assert streaming[1, 2] == 1
+    assert np.isnan(streaming[0, 0]), "a gate that stays open decides nothing without far_mass"
+    again = gates_run(tmp_path / "again", silent, GATE)
+    assert len(str(own.parameters["digest"])) == 12
+    assert HeadAtlas(runs=(str(again),)).digest == own.parameters["digest"]
+    assert (
+        HeadAtlas(runs=(str(gates_run(tmp_path / "other", silent, GATE / 2)),)).digest
+        != own.parameters["digest"]
+    )
+
+
+def test_runs_of_other_weights_and_without_scores_are_named(tmp_path: Path):
+    model = tiny("gpt2", torch.float32)
+    gates = gates_run(tmp_path / "gates", tiny("gpt2", torch.float32, seed=1), GATE)
+    with pytest.raises(BadInput, match="scores go by index of heads, so weights must be equal"):
+        joined_scores((str(gates),), hashed(model))
+    with pytest.raises(BadInput, match="holds no run; give folders"):
+        HeadAtlas(runs=(str(tmp_path / "nowhere"),))
+    empty = tmp_path / "empty"
+    with RunFolder.open_or_create(empty, {"of": "nothing"}) as folder:
+        folder.write_manifest({"schema": 1, "analyses": {}, "complete": True})
+    with pytest.raises(BadInput, match="holds no score by layer and head"):
+        HeadAtlas(runs=(str(empty),))
 
 
 def test_random_weights_get_no_content_label(tmp_path: Path):

@@ -26,6 +26,8 @@ UNITS = {
     "best_offset": "tokens",
     "copying": "1",
     "ov_eigenvalue": "1",
+    "mean_write": "1",
+    "ablation": "nats",
 }
 ROLES = tuple(rule.label for rule in RULES)
 

@@ -128,12 +128,19 @@ def _stacked(parts: Mapping[str, np.ndarray | None], taken: str) -> np.ndarray:
     counts = [nothing if (x := parts[part]) is None else x for part in ("n", "n_items")]
     if taken == "low":
         return np.stack([low, nothing, nothing, *counts])
-    if taken == "errors":
-        error = (high - low) / (2 * 1.959964)
-        return np.stack(
-            [np.where(error > 0, value / np.where(error > 0, error, 1), np.nan), nothing, nothing, *counts]
-        )
-    return np.stack([value, low, high, *counts])
+    whole = np.stack([value, low, high, *counts])
+    return in_errors(whole) if taken == "errors" else whole
+
+
+def in_errors(parts: np.ndarray) -> np.ndarray:
+    """[part, layer, head] of a score as the same of it over its standard error; 0 / 0 is 0, any other x / 0 is NaN."""
+    value, low, high, *counts = parts
+    error = (high - low) / (2 * 1.959964)
+    nothing = np.full(value.shape, np.nan)
+    with np.errstate(invalid="ignore"):
+        still = np.where((error == 0) & (value == 0), 0.0, np.nan)
+        many = np.where(error > 0, value / np.where(error > 0, error, 1), still)
+    return np.stack([many, nothing, nothing, *counts])
 
 
 def imported(path: str, n_layers: int, n_heads: int) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ from depthscope.charts import Spec, finish, lines
 from depthscope.charts.points import points
 from depthscope.measures.head_labels import RULES
 from depthscope.report.assets import as_json
-from depthscope.report.head_comparison import AGREE, HeadsApart
+from depthscope.report.head_comparison import AGREE, HeadsApart, LabelApart
 from depthscope.report.head_course import HeadCourse
 from depthscope.report.sections import Chart
 from depthscope.report.tables import MISSING, PageTable, number
@@ -114,7 +114,7 @@ def label_table(pair: HeadsApart) -> PageTable:
     columns += ["heads of both", "Jaccard", "p"] if pair.aligned else []
     rows: list[tuple[str, ...]] = []
     for one in pair.labels:
-        cells = [one.label.replace("_", " "), *(f"{count:,}" for count in one.heads)]
+        cells = [one.label.replace("_", " "), *_counts(one)]
         cells += [*map(_percent, one.share), *map(_percent, one.depth)]
         if pair.aligned:
             both = one.shared
@@ -139,6 +139,14 @@ def pair_table(pair: HeadsApart) -> PageTable:
         note = f"The first {SHOWN} of {len(ordered)} pairs; --json gives all. {note}"
     columns = (f"head {first.run}", "its labels", f"head {second.run}", "its labels")
     return PageTable("Heads paired by their scores", columns, shown, note=note)
+
+
+def _counts(one: LabelApart) -> list[str]:
+    """How many heads have a label; nothing where it is open for all of them."""
+    return [
+        MISSING if np.isnan(share) else f"{count:,}"
+        for count, share in zip(one.heads, one.share, strict=True)
+    ]
 
 
 def _rank(pair: HeadsApart, a: int, b: int) -> tuple[int, int, int]:
@@ -166,7 +174,7 @@ def _interval(low: float, high: float) -> str:
 
 def _labels_chart(pair: HeadsApart) -> Chart | None:
     kept = [one for one in pair.labels if any(one.heads)]
-    axis = {"role": np.array([one.label for one in kept])}
+    axis = {"role": np.array([one.label.replace("_", " ") for one in kept])}
     if not kept:
         return None
     series = {
@@ -186,7 +194,7 @@ def _index_chart(pair: HeadsApart) -> Chart | None:
     value, low, high, n = (
         np.array([getattr(one, part) for one in kept]) for part in ("correlation", "low", "high", "n")
     )
-    axis = {"score": np.array([one.score for one in kept])}
+    axis = {"score": np.array([one.score.replace("_", " ") for one in kept])}
     found = Measurement("correlation", axis, value, "1", low, high, n_items=n)
     drawn = points({pair.second.run: found}, "score", "score", "correlation over heads of equal index")
     said = f"{int((low > AGREE).sum())} of {len(kept)} scores correlate above {AGREE:g} with their whole interval."
@@ -197,7 +205,7 @@ def _depth_chart(pair: HeadsApart) -> Chart | None:
     kept = [one for one in pair.scores if np.isfinite(one.depth)]
     if not kept:
         return None
-    axis = {"score": np.array([one.score for one in kept])}
+    axis = {"score": np.array([one.score.replace("_", " ") for one in kept])}
     series = {
         name: Measurement("distance", axis, np.array([getattr(one, part) for one in kept]), "1")
         for name, part in (("the two models", "depth"), ("heads in random order", "depth_null"))

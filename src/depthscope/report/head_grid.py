@@ -24,7 +24,7 @@ SIGNS = {
 """Label -> its sign in a cell: capitals say what a head is for, small letters where it looks; strong ones have none."""
 LISTED = (
     "previous", "self", "sink", "first_weighted", "entropy_norm", "far_mass", "induction", "copying", "duplicate",
-    "retrieval", "grammar", "grammar_gain", "function_vector", "iteration", "write_share",
+    "retrieval", "grammar", "grammar_gain", "function_vector", "iteration", "write_share", "ablation",
 )  # fmt: skip
 """Scores that get a column of the list, where they were measured."""
 
