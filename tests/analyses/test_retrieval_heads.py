@@ -84,7 +84,7 @@ def run(files: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Run:
         lengths=(LENGTH,),
         depths=(0.0, 1.0),
         sizes=(1,),
-        modes=("uniform", "stream"),
+        modes=("uniform", "stream", "mean/all", "stream/all"),
         draws=2,
         recent=4,
     )
@@ -145,10 +145,13 @@ def test_echo_and_its_choice_of_caches(result: Result) -> None:
 def test_without_the_fetching_head_no_answer_is_written_and_controls_cost_nothing(run: Run) -> None:
     found = run["retrieval_ablation"]
     assert found["intact_recall"].scalar() == 1
-    for mode in ("uniform", "stream"):
+    for mode in ("uniform", "stream", "mean/all", "stream/all"):
         assert found["recall"].at(mode=mode, criterion="retrieval", k=1) == 0
-        assert found["recall"].at(mode=mode, criterion="random", k=1) == 1
+        assert found["recall"].at(mode=mode, criterion="streaming", k=1) == 1
         assert found["margin"].at(mode=mode, criterion="streaming", k=1) == 1
+    random = found["recall"].select(criterion="random", k=1).value
+    # the head that carries tokens on is needed while the prompt is read, and not behind it
+    assert random.tolist() == [1, 1, 0.5, 1]
     counts = found["recall"].n_items
     assert counts is not None
     assert counts[0, :, 0].tolist() == [4, 8, 8, 4]  # 2 needles at 2 depths, two draws of two controls

@@ -4,12 +4,12 @@ Question: Does the model still answer from a long text when its retrieval heads 
 heads matter as little as they should?
 
 Method: On needles that the heads were not chosen by, the k heads of the highest retrieval_heads/retrieval are
-ablated while the answer is written; the prompt is read intact. Four groups are ablated: retrieval; random, k heads
-of low score (several draws); streaming, for each retrieval head one of low score in its own layer whose writes are
-about as long (several draws); largest, the k heads with the longest writes among the others. uniform lets a head
-attend to all keys alike, mean puts its mean over the prompts in its place, stream leaves it the first 4 and the last
-`recent` keys. recall is the share of the answer's words that the model wrote, exact the share of answers written
-token by token, answer_kind how answers fail by overlap of words. margin is recall with a control group ablated minus
+ablated while the answer is written; the prompt is read intact, or ablated as well (mean/all, stream/all). Four groups
+are ablated: retrieval; random, k heads of low score (several draws); streaming, for each retrieval head one of low
+score in its own layer whose writes are about as long (several draws); largest, the k heads with the longest writes
+among the others. uniform lets a head attend to all keys alike, mean puts its mean over the prompts in its place,
+stream leaves it the first 4 and the last `recent` keys. recall is the share of the answer's words that the model
+wrote, exact the share of answers written token by token, answer_kind how answers fail by overlap of words. margin is recall with a control group ablated minus
 recall without the retrieval heads, on the same tests. policy_recall is recall when the prompt too is read with a
 smaller cache: razor keeps all keys for the heads of retrieval_heads/full_cache, the others keep the first 4 and the
 last `recent` and one token that stands for what they dropped; razor_bare goes without that token, streaming lets all
@@ -22,7 +22,7 @@ layers and write less.
 What misleads: With the opening of the answer in the prompt this is copying. Heads were chosen by where they look,
 not by what their loss costs; a small model's few such heads are also its induction heads. A prompt read intact has
 already moved some of the answer to its last position. In uniform the head still writes, and what it writes may
-disturb.
+disturb. Where the prompt too is ablated, a control head may matter for reading it, such as one that carries tokens on.
 
 Source: Wu et al. 2024 (arXiv 2404.15574), masked retrieval heads; Xiao et al. 2024 (arXiv 2410.10819), streaming
 heads; Tang et al. 2024 (arXiv 2407.15891), full heads and compensation token.
@@ -57,7 +57,8 @@ from depthscope.runtime.head_ablation import Ablation, head_means
 from depthscope.runtime.head_writes import head_outputs, write_norms
 from depthscope.runtime.model import Batch, Model
 
-MODES = ("uniform", "mean", "stream")
+MODES = ("uniform", "mean", "stream", "mean/all", "stream/all")
+"""Kinds of ablation; with /all the prompt too is read ablated, once for each condition."""
 GROUPS = ("retrieval", "random", "streaming", "largest")
 POLICIES = ("razor", "razor_bare", "streaming")
 """Caches that the prompt is read with."""
@@ -109,8 +110,13 @@ class RetrievalAblation:
                 f"{', '.join(MODES)}, numbers 1 or more"
             )
         material = Needles(self.source, self.haystack, self.lengths, self.depths, self.limit, self.part, 0)
-        sweep = SweepNeed((), (), 0, 1, protect="none", replays=2)
+        sweep = SweepNeed((), (), 0, 1, protect="none", replays=2 + self._read_again())
         return Needs(sweeps=frozenset({sweep}), after=("retrieval_heads",), material=material)
+
+    def _read_again(self) -> int:
+        """How often a prompt is read under ablations: once for each condition of the modes with /all."""
+        each = len(self.sizes) * (2 + 2 * self.draws)
+        return sum(each for mode in self.modes if mode.endswith("/all"))
 
     def observe(self, model: Model, batch: Batch, seen: View, given: Mapping[str, Result]) -> Tally:
         """Answers to each needle of the shard, intact and under each ablation."""
@@ -120,7 +126,7 @@ class RetrievalAblation:
         found = Cells(seen.units, (len(self.modes), len(GROUPS), len(self.sizes)))
         kinds = Cells(seen.units, (len(GROUPS), len(self.sizes), len(ERRORS)))
         caches = Cells(seen.units, (len(POLICIES),))
-        means = head_means(model, [batch]) if "mean" in self.modes else None
+        means = head_means(model, [batch]) if {"mean", "mean/all"} & set(self.modes) else None
         intact = Ablation((), "uniform")
         for row, window in enumerate(seen.windows):
             gold, prompt = list(window.about["gold"]), window.ids[: window.about["prompt"]]
@@ -161,9 +167,10 @@ class RetrievalAblation:
             for g, chosen in enumerate(_groups(score, norms, size, self.draws, seed)):
                 for draw, heads in enumerate(chosen):
                     for m, mode in enumerate(self.modes):
+                        kind, _, where = mode.partition("/")
                         found[m, g, s, draw] = Ablation(
-                            heads, mode, "decode_only", START, self.recent  # pyright: ignore[reportArgumentType]
-                        )  # fmt: skip
+                            heads, kind, where or "decode_only", START, self.recent
+                        )
         return found
 
     def conclude(self, total: Tally, facts: Facts) -> Findings:
