@@ -13,6 +13,7 @@ A page asks for numbers between two comments; what stands there is replaced. `MO
     <!-- numbers: MODEL laws -->                             the verification table
     <!-- numbers: MODEL curves ANALYSIS NAME NAME ... -->    a row for each state or layer
     <!-- numbers: MODEL curves ANALYSIS NAME[mode=wei] -->   one label of a further axis (or of several: NAME[a=1][b=2])
+    <!-- numbers: MODEL curves ANALYSIS "NAME[mode=two words]" -->    quoted where a label has a space
     <!-- numbers: MODEL grid ANALYSIS NAME -->               a row and a column for the labels of two axes of any kind
     <!-- numbers: MODEL grid ANALYSIS NAME NAME ... -->      a row for each label of their one axis
     <!-- numbers: MODEL halves ANALYSIS NAME ... -->         means over the layers (states) of each half
@@ -149,7 +150,7 @@ def refreshed(text: str, numbers: Mapping[str, Numbers], page: Path) -> str:
     def block(found: re.Match[str]) -> str:
         opening, asked, before, after, closing = found.groups()
         try:
-            content = rendered(asked.split(), numbers, page)
+            content = rendered(shlex.split(asked), numbers, page)
         except (KeyError, ValueError) as error:
             raise ValueError(f"{page.name}: cannot write {asked!r}: {error}") from error
         gap = "\n\n" if "\n" in before + after else ""
