@@ -6,14 +6,14 @@ tell facts the model knows from facts it does not, and from subjects that nobody
 Method: Prompts end where an answer should follow; the same prompts with invented names are sure misses. At the
 subject's last token and at the prompt's, every neuron adds to a token's logit its hidden number times what its column
 adds through the final norm's gain, over the size of the last stream. A prompt hits where a neuron stands 4 standard
-deviations above its mean over running text, on the side of its sign, and adds more than all but a thousandth of
-what the layer's neurons add to answers of other facts. hit_share says so for memories of the right answer and of the
-token that the model says, for facts that it gets right, facts that it gets wrong, and invented subjects;
-right_minus_wrong and fact_minus_invented are differences of these shares, fact_minus_invented_at_confidence the one
-that is left at equal probability of what is said. auc says how well the best key match, the sum of the ten largest
-additions, and the margin of the answer's logit tell right from wrong facts. answer_drop is what the answer's
-probability loses without the ten neurons that add most to it, and without ten others of about equal size. Units are
-prompts; a cell with fewer than 20 is missing.
+deviations above its mean over running text, on the side of its sign, and adds more than the layer's neurons ever do to
+the answers of other facts, but for so few cases that 5 % of prompts would hit by chance over all layers. hit_share says
+so for memories of the right answer and of the token that the model says, for facts that it gets right, facts that it
+gets wrong, and invented subjects; right_minus_wrong and fact_minus_invented are differences of these shares,
+fact_minus_invented_at_confidence the one that is left at equal probability of what is said. auc says how well the best
+key match, the sum of the ten largest additions, and the margin of the answer's logit tell right from wrong facts.
+answer_drop is what the answer's probability loses without the ten neurons that add most to it, and without ten others
+of about equal size. Units are prompts; a cell with fewer than 20 is missing.
 
 How to read: Facts hit where hit_share of right ones lies above that of invented subjects. That the model makes up
 answers after a miss would show as fact_minus_invented_at_confidence above 0: equally sure, fewer hits. A
@@ -22,7 +22,8 @@ drop_beyond_random above 0 says that the memories are used, not only there.
 What misleads: What a neuron adds is counted as if nothing behind it changed it; early memories work through later
 layers and add little of their own. Answers have many tokens, only the first is asked. Names of syllables are odd
 tokens: a difference from them may be one of words, not of knowledge. A memory that fires for every prompt of a relation
-is no memory of the fact.
+is no memory of the fact. What is said may be a common word, to which more is added than to any answer: shares for said
+are to be compared with each other, not with 5 %.
 
 Source: Geva et al. 2021 (arXiv 2012.14913), MLPs as memories; hits, invented subjects and the threshold are ours.
 """

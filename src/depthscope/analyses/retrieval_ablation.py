@@ -3,29 +3,29 @@
 Question: Does the model still answer from a long text when its retrieval heads are taken out, and do as many other
 heads matter as little as they should?
 
-Method: On needles that the heads were not chosen by, the k heads of the highest retrieval_heads/retrieval are
-ablated while the answer is written; the prompt is read intact, or ablated as well (mean/all, stream/all). Four groups
-are ablated: retrieval; random, k heads of low score (several draws); streaming, for each retrieval head one of low
-score in its own layer whose writes are about as long (several draws); largest, the k heads with the longest writes
-among the others. uniform lets a head attend to all keys alike, mean puts its mean over the prompts in its place,
-stream leaves it the first 4 and the last `recent` keys. recall is the share of the answer's words that the model
-wrote, exact the share of answers written token by token, answer_kind how answers fail by overlap of words. margin is recall with a control group ablated minus
-recall without the retrieval heads, on the same tests. policy_recall is recall when the prompt too is read with a
-smaller cache: razor keeps all keys for the heads of retrieval_heads/full_cache, the others keep the first 4 and the
-last `recent` and one token that stands for what they dropped; razor_bare goes without that token, streaming lets all
-heads stream without it.
+Method: On needles that the heads were not chosen by, the k heads of the highest retrieval_heads/retrieval are ablated
+while the answer is written; the prompt is read intact, or ablated as well (mean/all, stream/all). Four groups are
+ablated: retrieval; random, k heads of low score (several draws); streaming, for each retrieval head one of low score in
+its own layer whose writes are about as long (several draws); largest, the k heads with the longest writes among the
+others. uniform lets a head attend to all keys alike, mean puts its mean over the prompts in its place, stream leaves it
+the first 4 and the last `recent` keys. recall is the share of the answer's words that the model wrote, exact the share
+of answers written token by token, answer_kind how answers fail by overlap of words. margin is recall with a control
+group ablated minus recall without the retrieval heads, on the same tests. policy_recall is recall when the prompt too
+is read with a smaller cache: razor keeps all keys for the heads of retrieval_heads/full_cache, the others keep the
+first 4 and the last `recent` and one token that stands for what they dropped; razor_bare goes without that token,
+streaming lets all heads stream without it.
 
-How to read: Retrieval heads are needed where their curve falls while the three controls stay. A margin above zero
-with its whole interval says so against that control. streaming is the control to believe: random heads lie in other
-layers and write less.
+How to read: Retrieval heads are needed where their curve falls while the three controls stay. A margin above zero with
+its whole interval says so against that control. streaming is the control to believe: random heads lie in other layers
+and write less.
 
-What misleads: With the opening of the answer in the prompt this is copying. Heads were chosen by where they look,
-not by what their loss costs; a small model's few such heads are also its induction heads. A prompt read intact has
-already moved some of the answer to its last position. In uniform the head still writes, and what it writes may
-disturb. Where the prompt too is ablated, a control head may matter for reading it, such as one that carries tokens on.
+What misleads: With the opening of the answer in the prompt this is copying. Heads were chosen by where they look, not
+by what their loss costs; a small model's few such heads are also its induction heads. A prompt read intact has already
+moved some of the answer to its last position. In uniform the head still writes, and what it writes may disturb. Where
+the prompt too is ablated, a control head may matter for reading it, such as one that carries tokens on.
 
-Source: Wu et al. 2024 (arXiv 2404.15574), masked retrieval heads; Xiao et al. 2024 (arXiv 2410.10819), streaming
-heads; Tang et al. 2024 (arXiv 2407.15891), full heads and compensation token.
+Source: Wu et al. 2024 (arXiv 2404.15574), masked retrieval heads; Xiao et al. 2024 (arXiv 2410.10819), streaming heads;
+Tang et al. 2024 (arXiv 2407.15891), full heads and compensation token.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ the size of the last stream: what it would add if nothing behind it changed it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -30,8 +29,6 @@ VARIANTS = ("largest", "random")
 KEPT = 16
 """Neurons of a layer that are kept of each prompt, place and option, those that add most."""
 ZEROED = 10
-RARE = 1e-3
-"""Share of what neurons add to answers of other facts that is above the threshold."""
 NEAR = 10
 
 
@@ -65,9 +62,9 @@ def contributions(model: Model, seen: View, asked: Asked, layers: Sequence[int])
     """What neurons add to the logits of each prompt, the largest of each layer.
 
     Returns:
-        "adds", "hidden", "neuron" [prompt, place, option, layer, kept]; "null" [prompt, place, layer, ..], the largest
-        additions to answers of other facts; "null_count" [prompt, layer], of how many; "ten" and "whole" [prompt,
-        place, layer]: the sum of the ten largest additions to the answer, and of the sizes of all.
+        "adds", "hidden", "neuron" [prompt, place, option, layer, kept]; "null" [prompt, place, layer, other], the
+        largest addition to the answer of another fact; "ten" and "whole" [prompt, place, layer]: the sum of the ten
+        largest additions to the answer, and of the sizes of all.
     """
     last = seen[Site(model.anatomy.n_layers - 1, "resid_post")][asked.rows, -1]
     size = stream_size(model, last)[:, None, None]
@@ -76,7 +73,6 @@ def contributions(model: Model, seen: View, asked: Asked, layers: Sequence[int])
     found: dict[str, list[Tensor]] = {
         name: [] for name in ("adds", "hidden", "neuron", "null", "ten", "whole")
     }
-    counts: list[int] = []
     for layer in layers:
         hidden = seen[Site(layer, "mlp_hidden")][asked.rows]
         hidden = hidden.gather(1, asked.places.to(hidden.device)[..., None].expand(-1, -1, hidden.shape[-1]))
@@ -86,19 +82,16 @@ def contributions(model: Model, seen: View, asked: Asked, layers: Sequence[int])
         ]  # [prompt, option and other, neuron]
         own = weight[:, :, None] * each[:, None, :2]
         top = own.topk(min(KEPT, own.shape[-1]))
-        null = (weight[:, :, None] * each[:, None, 2:]).flatten(2)
-        counts.append(null.shape[-1])
         found["adds"].append(top.values)
         found["neuron"].append(top.indices)
         found["hidden"].append(hidden[:, :, None].expand(own.shape).gather(-1, top.indices))
-        found["null"].append(null.topk(min(null.shape[-1], 8 + math.ceil(4 * RARE * null.shape[-1]))).values)
+        found["null"].append((weight[:, :, None] * each[:, None, 2:]).amax(-1))
         found["ten"].append(top.values[:, :, 0, :ZEROED].sum(-1))
         found["whole"].append(own[:, :, 0].abs().sum(-1))
-    made = {
+    return {
         name: _numbers(torch.stack(x, 3 if name in ("adds", "hidden", "neuron") else 2))
         for name, x in found.items()
     }
-    return {**made, "null_count": np.tile(counts, (len(asked.rows), 1))}
 
 
 def _numbers(value: Tensor) -> np.ndarray:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from depthscope.engine.cells import Items, inside
-from depthscope.engine.fact_hits import OPTIONS, PLACES, RARE, VARIANTS
+from depthscope.engine.fact_hits import OPTIONS, PLACES, VARIANTS
 from depthscope.engine.needs import Facts
 from depthscope.engine.tally import Sum
 from depthscope.measures.separation import auc
@@ -20,6 +20,8 @@ CONFIDENCE = ("low", "middle", "high")
 SCORES = ("key_match", "addition", "margin")
 FIRED = 4.0
 """Standard deviations above its mean over running text from which on a memory has fired."""
+FALSE = 0.05
+"""Share of prompts that would hit by chance: of answers of other facts, over all layers."""
 SHOWN = 100
 AT = {"token": np.array(PLACES)}
 Columns = Mapping[str, np.ndarray]
@@ -63,13 +65,10 @@ class Hits:
 
 
 def _threshold(c: Columns, fact: np.ndarray) -> np.ndarray:
-    """What a thousandth of the additions to answers of other facts exceed, [place, layer]."""
-    null, count = c["null"][fact], c["null_count"][fact].sum(0)
-    pooled = np.sort(np.moveaxis(null, 0, -1).reshape(*null.shape[1:3], -1), -1)[..., ::-1]
-    place = np.minimum(np.maximum(1, np.floor(RARE * count)).astype(int), pooled.shape[-1]) - 1
-    return np.take_along_axis(pooled, np.broadcast_to(place[None, :, None], (*pooled.shape[:2], 1)), -1)[
-        ..., 0
-    ]
+    """What the largest addition to the answer of another fact exceeds in FALSE / layers of cases, [place, layer]."""
+    null = np.moveaxis(c["null"][fact], 0, -1)  # [place, layer, other, prompt]
+    pooled = np.sort(null.reshape(*null.shape[:2], -1), -1)[..., ::-1]
+    return pooled[..., int(FALSE / null.shape[1] * pooled.shape[-1])]
 
 
 def found(c: Columns, moments: Sum, layers: np.ndarray, facts: Facts, fewest: int) -> Findings:
@@ -89,7 +88,7 @@ def _shares(hits: Hits, items: Items) -> list[Measurement]:
     }
     axes = {**AT, "option": np.array(OPTIONS)}
     by = {**axes, "bucket": np.array(KINDS)}
-    note = f"prompts with a memory above {FIRED:g} standard deviations that adds more than all but a thousandth do"
+    note = f"prompts with a memory above {FIRED:g} standard deviations that adds more than to answers of other facts"
     confidence = inside(hits.c["confidence"], hits.chosen)
     made = [
         items.mean(right, "accuracy", {}, "probability", "facts whose answer's first token is the likeliest"),
