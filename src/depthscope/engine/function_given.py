@@ -50,7 +50,7 @@ class Fitted:
         """From the results that an analysis is given.
 
         Raises:
-            BadInput: where the vectors are of tasks from another source. UnknownName: for a task it did not look at.
+            BadInput: where the vectors are of tasks from another source, or come without queries. UnknownName: for a task it did not look at.
         """
         found = given[NAME]
         if found.parameters["source"] != source:
@@ -85,6 +85,10 @@ class Fitted:
 
 
 def _queries(found: Result, tasks: Sequence[str]) -> dict[str, tuple[Query, ...]]:
+    if "queries" not in found.findings.examples:
+        raise BadInput(
+            f"{NAME} of this run names no queries: it is of another version; run it again elsewhere"
+        )
     table = found.findings.examples["queries"].columns
     columns = (np.asarray(table[name]).tolist() for name in ("task", "input", "output", "solved", "judged"))
     rows = list(zip(*columns, strict=True))
