@@ -89,6 +89,10 @@ def test_wrong_parameters_tasks_and_models_are_refused(tmp_path: Path):
     source = written(tmp_path, lists())
     with pytest.raises(BadInput, match="give both the same source"):
         observed(tasked(), FunctionTransfer(source), vectors_of("", lists(), VECTORS))
+    given = vectors_of(source, lists(), VECTORS)["function_vectors"]
+    old = replace(given, findings=replace(given.findings, examples={}))
+    with pytest.raises(BadInput, match="names no queries"):
+        observed(tasked(), FunctionTransfer(source), {"function_vectors": old})
     with pytest.raises(UnknownName, match="'last'"):
         observed(
             tasked(),

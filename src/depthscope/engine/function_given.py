@@ -50,7 +50,8 @@ class Fitted:
         """From the results that an analysis is given.
 
         Raises:
-            BadInput: where the vectors are of tasks from another source, or come without queries. UnknownName: for a task it did not look at.
+            BadInput: where the vectors are of tasks from another source, or come without queries.
+            UnknownName: for a task it did not look at.
         """
         found = given[NAME]
         if found.parameters["source"] != source:
