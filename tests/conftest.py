@@ -10,7 +10,8 @@ import random
 import sys
 import tempfile
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -44,22 +45,45 @@ def pytest_unconfigure() -> None:
         _CACHE.cleanup()
 
 
+WHOLE = ("analyses", "cli", "engine", "test_docs_examples.py", "test_docs_pages.py")
+"""Tests of whole runs: shapes in signatures, which cost as much again, are not checked in them but where a test asks.
+
+They are in the tests of single parts, and in the runs of some families that answer every analysis.
+"""
+
+
 @contextmanager
-def unchecked() -> Generator[None]:
-    """A block in which shapes in signatures are not checked: for runs of code whose signatures other tests check."""
+def signatures(checked: bool) -> Generator[None]:
+    """A block in which shapes in signatures are checked, or are not."""
     import jaxtyping
 
-    jaxtyping.config.update("jaxtyping_disable", True)
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", not checked)
     try:
         yield
     finally:
-        jaxtyping.config.update("jaxtyping_disable", False)
+        jaxtyping.config.update("jaxtyping_disable", before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """What a test's fixtures call is treated as what it calls itself."""
+    whole = item.path.relative_to(FOLDER).parts[0] in WHOLE
+    with signatures(checked=False) if whole else nullcontext():
+        return (yield)
+
+
+@pytest.fixture
+def signatures_checked() -> Generator[None]:
+    """Shapes in signatures are checked in a test of a whole run too."""
+    with signatures(checked=True):
+        yield
 
 
 @pytest.fixture(scope="session")
 def signatures_unchecked() -> Callable[[], AbstractContextManager[None]]:
-    """See `unchecked`."""
-    return unchecked
+    """Makes a block in which they are not."""
+    return partial(signatures, checked=False)
 
 
 @pytest.fixture(autouse=True)

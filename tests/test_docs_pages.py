@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import fields
 from pathlib import Path
 
@@ -55,9 +53,7 @@ def plain(text: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def run(
-    tmp_path_factory: pytest.TempPathFactory, signatures_unchecked: Callable[[], AbstractContextManager[None]]
-) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """All analyses on a tiny model; one that sweeps hundreds of problems by default sweeps a few."""
     out = tmp_path_factory.mktemp("docs") / "run"
     few = {
@@ -95,8 +91,7 @@ def run(
     few["massive_activations"] = {"tokens": 64, "documents": 2}
     few["streaming_cache"] = {"texts": 1, "length": 24, "budgets": (8,)}
     asked = [ANALYSES[name](**few.get(name, {})) for name in ANALYSES]
-    with signatures_unchecked():
-        return ds.audit(model, asked, tokens=512, window=32, out=out)
+    return ds.audit(model, asked, tokens=512, window=32, out=out)
 
 
 @pytest.mark.parametrize("name", ANALYSES.names)

@@ -33,19 +33,16 @@ def domains(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_steer_leaves_a_run(
-    domains: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], signatures_unchecked: Any
-) -> None:
+def test_steer_leaves_a_run(domains: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = tiny("llama", torch.float32)
     folder = save_predictors(
         tmp_path / "p", Predictors({2: Predictor(Design(), model.anatomy.d_model).eval()})
     )
-    with signatures_unchecked():
-        code, found = said(
-            capsys, "steer", "tiny-llama", "--predictor", str(folder), "--text", str(domains), "--label", "kind",
-            "--window", "32", "--prompt", "16", "--new", "0", "--pairs", "1", "--reserve", "0", "--levels", "0.5",
-            "--strengths", "0.3", "--no-report", "--out", str(tmp_path / "run"),
-        )  # fmt: skip
+    code, found = said(
+        capsys, "steer", "tiny-llama", "--predictor", str(folder), "--text", str(domains), "--label", "kind",
+        "--window", "32", "--prompt", "16", "--new", "0", "--pairs", "1", "--reserve", "0", "--levels", "0.5",
+        "--strengths", "0.3", "--no-report", "--out", str(tmp_path / "run"),
+    )  # fmt: skip
     assert code == 0, found
     assert Path(found["run"], "measurements", "component_steering", "swap_kl.parquet").is_file()
     assert {row["change"] for row in found["effects"]} == {"swap predictable", "swap novel", "swap random"}
