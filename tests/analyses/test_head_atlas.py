@@ -28,7 +28,7 @@ from depthscope.registry import ANALYSES
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result, Text
 from depthscope.runtime.model import Model
-from depthscope.runtime.tiny import tiny
+from depthscope.runtime.tiny import tiny, untrained
 from depthscope.store.run import RunFolder
 
 LAYERS, HEADS, N = 3, 4, 12
@@ -293,6 +293,7 @@ def test_runs_of_other_weights_and_without_scores_are_named(tmp_path: Path):
     gates = gates_run(tmp_path / "gates", tiny("gpt2", torch.float32, seed=1), GATE)
     with pytest.raises(BadInput, match="scores go by index of heads, so weights must be equal"):
         joined_scores((str(gates),), hashed(model))
+    assert joined_scores((str(gates),), untrained(model)) == {}, "the null of a run joins nothing"
     with pytest.raises(BadInput, match="holds no run; give folders"):
         HeadAtlas(runs=(str(tmp_path / "nowhere"),))
     empty = tmp_path / "empty"

@@ -39,6 +39,7 @@ def grammar_heads() -> Result:
         made("relation_offset_accuracy", asked, [[np.nan, 0.7], [0.5, 0.3]]),
         *(made(name, by, grid) for name in ("best_accuracy", "sink_share")),
         made("gain", by, grid - 0.4),
+        made("tree_uas", by, grid / 2),
         made("uas", {}, 0.7),
         made("uas_offset", {}, 0.5),
         made("uas_gain", {}, 0.2),

@@ -13,6 +13,7 @@ from depthscope.engine.atlas_scores import SOURCES, scores_of
 from depthscope.engine.provenance import identity
 from depthscope.errors import BadInput
 from depthscope.runtime.model import Model
+from depthscope.runtime.tiny import RANDOM
 from depthscope.store.folder import MANIFEST
 from depthscope.store.run import open_run
 
@@ -33,11 +34,15 @@ def joined_digest(runs: Sequence[str]) -> str:
 def joined_scores(runs: Sequence[str], model: Model) -> dict[str, np.ndarray]:
     """Score -> [part, layer, head] like `scores_of`, of all runs; of a score that several hold the last.
 
+    A model of random weights, the null of a run, joins nothing: what others measured is not about it.
+
     Raises:
         BadInput: for a run of another model.
     """
     found: dict[str, np.ndarray] = {}
     own = identity(model)["weights_hash"]
+    if str(own).startswith(RANDOM):
+        return found
     for folder in runs:
         of = open_run(folder).manifest.get("model", {})
         if of.get("weights_hash") != own:

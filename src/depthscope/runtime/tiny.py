@@ -21,6 +21,10 @@ _AUTO = {
 }
 
 
+RANDOM = "random weights"
+"""How the weights' hash of a null of random weights begins."""
+
+
 class PlainTokenizer:
     """One token a character, ids 3..: enough to carry text through a tiny model. Ids 0, 1, 2 are pad, bos, eos.
 
@@ -107,7 +111,7 @@ def untrained(model: Model, seed: int = 0) -> Model:
     about = {
         "name": f"{model.name}, untrained",
         "revision": None,
-        "weights_hash": f"random weights, seed {seed}",
+        "weights_hash": f"{RANDOM}, seed {seed}",
     }
     return Model(net, model.tokenizer, resolve(net, family, model.anatomy.name, model.anatomy.guessed), about)
 
