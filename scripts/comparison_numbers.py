@@ -24,11 +24,14 @@ EVERY = 4
 
 
 def compared(runs: Sequence[Run], seeds: bool) -> dict[str, Result]:
-    """One result: summaries as [mode, model], curves as [depth, model]; the last model label is the difference."""
+    """One result: summaries as [mode, model], curves as [depth, model]; the last model label is the difference.
+
+    Of two runs with an atlas of heads also scores, labels [role, model] and how well heads can be paired.
+    """
     found = (compare_seeds if seeds else compare)(runs)
     kinds = tuple(dict.fromkeys(str(run.manifest["model"]["family"]) for run in runs))
     found = replace(found, runs=kinds) if len(kinds) == len(found.runs) else found
-    measured = [*_summaries(found), *_curves(found)]
+    measured = [*_summaries(found), *_curves(found), *_heads(found)]
     notes = (found.pairing,)
     words = Text(*[" "] * 6)
     return {
@@ -69,6 +72,43 @@ def _curves(found: Comparison) -> list[Measurement]:
         axes = {"depth": np.array([f"{depth:.0%}" for depth in GRID[::EVERY]]), "model": _models(found)}
         name = one.name.partition("/")[2].replace("[mode=", "_").replace("]", "")
         made.append(Measurement(name, axes, unit=one.unit, missing="no value", **parts))
+    return made
+
+
+def _heads(found: Comparison) -> list[Measurement]:
+    """The second atlas against the first."""
+    if not found.heads:
+        return []
+    pair = found.heads[0]
+    scores = {"score": np.array([one.score for one in pair.scores])}
+    by_score = {
+        "level_apart": "level", "depth_apart": "depth", "depth_apart_random": "depth_null", "depth_apart_p": "depth_p",
+    }  # fmt: skip
+    made = [
+        Measurement(
+            name, scores, np.array([getattr(one, part) for one in pair.scores]), "1", missing="no value"
+        )
+        for name, part in by_score.items()
+    ]
+    value, low, high, n = (
+        np.array([getattr(one, part) for one in pair.scores]) for part in ("correlation", "low", "high", "n")
+    )
+    made.append(
+        Measurement("index_correlation", scores, value, "1", low, high, n_items=n, missing="other sizes")
+    )
+    roles = {"role": np.array([one.label for one in pair.labels]), "model": np.array(found.runs[:2])}
+    for name, part in (("role_share", "share"), ("role_depth", "depth")):
+        value = np.array([getattr(one, part) for one in pair.labels])
+        made.append(Measurement(name, roles, value, "1", missing="open, or no head has it"))
+    if pair.matched is not None:
+        for name, value in (
+            ("pairs_correlation", pair.matched.correlation), ("pairs_p", pair.matched.p),
+            ("pairs_p_given", pair.matched.p_given), ("pairs_depth_correlation", pair.matched.depth),
+        ):  # fmt: skip
+            many = np.asarray(len(pair.matched.pairs))
+            made.append(
+                Measurement(name, {}, np.asarray(value), "1", n_items=many, missing="depths do not vary")
+            )
     return made
 
 

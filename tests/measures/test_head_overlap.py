@@ -10,8 +10,8 @@ from scipy.stats import spearmanr
 
 from depthscope.errors import BadInput
 from depthscope.measures.head_overlap import (
+    _correlated_orders,
     correlation_interval,
-    depth_distance,
     matched_heads,
     overlap,
     rank_correlations,
@@ -60,7 +60,7 @@ def test_permuted_heads_are_found_again():
     found = matched_heads(first, 5 * first[order] + 3, draws=40)
     assert (order[found.pairs[:, 1]] == found.pairs[:, 0]).all()
     np.testing.assert_allclose(found.correlation, 1)
-    assert found.p == 1 / 41
+    assert found.p == found.p_given == 1 / 41
     assert matched_heads(first, RNG.normal(size=(12, 4)), draws=40).p > 0.02
 
 
@@ -69,10 +69,25 @@ def test_matching_needs_scores_that_vary():
         matched_heads(np.stack([np.arange(4.0), np.ones(4)], 1), RNG.normal(size=(5, 2)))
 
 
-def test_weight_that_moves_by_half_the_depth_has_distance_one_half():
-    assert depth_distance(np.array([1.0, 0, 0]), np.array([0, 2.0, 0])) == 0.5
-    assert depth_distance(np.array([0.0, 1.0]), np.array([0, 0, 0, 3.0])) == 0
-    assert np.isnan(depth_distance(np.zeros(2), np.ones(2)))
+def test_heads_of_equal_correlations_are_paired_by_these_alone_and_kinds_of_heads_by_more():
+    scale = np.array([[1, 0.9, 0.9], [0, 0.4, 0], [0, 0, 0.4]])
+    first, second = (RNG.normal(size=(n, 3)) @ scale for n in (40, 50))
+    found = matched_heads(first, second, draws=60)
+    assert found.p == 1 / 61
+    assert found.p_given > 0.05
+    # three kinds that no pair of scores tells: each score is high in one kind alone or in none
+    kinds = np.eye(3)[np.arange(48) % 3] * (np.arange(48) < 36)[:, None]
+    noisy = [kinds + RNG.normal(0, 0.05, kinds.shape) for _ in range(2)]
+    assert matched_heads(*noisy, draws=60).p_given == 1 / 61
+
+
+def test_orders_that_keep_correlations_keep_every_value_too():
+    values = RNG.normal(size=(400, 2)) @ np.array([[1, 0.8], [0, 0.6]])
+    values[:, 1] = np.exp(values[:, 1])
+    dealt = _correlated_orders(values, 20, np.random.default_rng(0))
+    np.testing.assert_array_equal(np.sort(dealt[0], 0), np.sort(values, 0))
+    mean = np.mean([spearmanr(one[:, 0], one[:, 1]).statistic for one in dealt])
+    np.testing.assert_allclose(mean, spearmanr(values[:, 0], values[:, 1]).statistic, atol=0.03)
 
 
 def test_an_interval_of_a_correlation_by_fisher():

@@ -1,7 +1,7 @@
 """How scores of heads go together: rank correlations, overlaps of labels, and heads of two models set side by side.
 
 Sources: Spearman 1904; partial correlation given the layer by ranks; Jaccard 1901; the hypergeometric test of an
-overlap; Kuhn 1955 for the matching.
+overlap; Kuhn 1955 for the matching; Iman and Conover 1982 for orders that keep correlations.
 """
 
 from math import comb
@@ -71,11 +71,13 @@ class Matching(NamedTuple):
     Args:
         pairs: [pair, 2] numbers of heads. correlation: mean over pairs of the correlation of their score profiles.
         p: share of permutations of each score over the second model's heads whose pairs are as near or nearer.
+        p_given: the same of permutations that keep the correlations between its scores.
     """
 
     pairs: np.ndarray
     correlation: float
     p: float
+    p_given: float
 
 
 def matched_heads(
@@ -87,7 +89,10 @@ def matched_heads(
     """The pairing of heads with the smallest summed squared distance of z-scored profiles (Hungarian method).
 
     Scores are z-scored within each model; those that are constant or missing in either are left out. The null permutes
-    each score over the second model's heads on its own, which keeps every distribution and breaks the profiles.
+    each score over the second model's heads on its own, which keeps every distribution and breaks the profiles. Scores
+    of one pattern go together by their definition, in random weights too: what p_given stands on keeps the ranks'
+    correlations (normal scores, then the ranks of draws with these correlations: Iman and Conover 1982), and is passed
+    only where kinds of heads agree that no pair of scores tells.
 
     Raises:
         BadInput: with fewer than 2 usable scores, or fewer than 3 heads on a side.
@@ -101,22 +106,10 @@ def matched_heads(
     a, b = (_z(x[:, usable]) for x in (first, second))
     pairs, value, cost = _matched(a, b)
     rng = np.random.default_rng(seed)
-    null = [_matched(a, np.stack([rng.permutation(c) for c in b.T], 1))[2] for _ in range(draws)]
-    return Matching(pairs, value, (1 + sum(v <= cost + 1e-9 for v in null)) / (1 + draws))
-
-
-def depth_distance(first: Num[np.ndarray, " layer"], second: Num[np.ndarray, " other_layer"]) -> float:
-    """Earth mover's distance of where two models have a score, 0 .. 1: the share of weight times how far it moves.
-
-    Weights are means by layer, from 0 up, and stand at relative depth l / (L - 1). NaN where one has no weight.
-    """
-    from scipy.stats import wasserstein_distance
-
-    places = [np.linspace(0, 1, len(w)) if len(w) > 1 else np.zeros(1) for w in (first, second)]
-    weights = [np.nan_to_num(np.maximum(w.astype(np.float64), 0)) for w in (first, second)]
-    if min(w.sum() for w in weights) <= 0:
-        return float("nan")
-    return float(wasserstein_distance(*places, *weights))
+    apart = [_matched(a, np.stack([rng.permutation(c) for c in b.T], 1))[2] for _ in range(draws)]
+    together = [_matched(a, dealt)[2] for dealt in _correlated_orders(b, draws, rng)]
+    p, p_given = ((1 + sum(v <= cost + 1e-9 for v in null)) / (1 + draws) for null in (apart, together))
+    return Matching(pairs, value, p, p_given)
 
 
 def correlation_interval(value: Num[np.ndarray, "*cell"], n: Num[np.ndarray, "*cell"]) -> Interval:
@@ -132,6 +125,18 @@ def _usable(x: np.ndarray) -> np.ndarray:
 
 def _z(x: np.ndarray) -> np.ndarray:
     return (x - x.mean(0)) / x.std(0)
+
+
+def _correlated_orders(b: np.ndarray, draws: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """The values of each column in new orders, whose ranks correlate as those of the columns do."""
+    from scipy.stats import norm
+
+    ordered, n = np.sort(b, 0), len(b)
+    scores = norm.ppf(np.stack([_ranks(column) for column in b.T], 1) / (n + 1))
+    values, directions = np.linalg.eigh(np.corrcoef(scores.T))
+    root = directions * np.sqrt(np.maximum(values, 0))
+    ranks = [(rng.standard_normal(b.shape) @ root.T).argsort(0).argsort(0) for _ in range(draws)]
+    return [np.take_along_axis(ordered, each, 0) for each in ranks]
 
 
 def _matched(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, float, float]:
@@ -191,6 +196,5 @@ LAWS = (
     Law(rank_correlations_given, ()),
     Law(overlap, ()),
     Law(matched_heads, (), {"draws": 3}),
-    Law(depth_distance, ()),
     Law(correlation_interval, ()),
 )

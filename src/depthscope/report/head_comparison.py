@@ -107,6 +107,7 @@ class Matched:
     pairs: np.ndarray
     correlation: float
     p: float
+    p_given: float
     depth: float
 
 
@@ -201,7 +202,7 @@ def _matched(first: Heads, second: Heads, shared: Sequence[str], draws: int) -> 
     one, other = _depth_of(pairs[:, 0], first), _depth_of(pairs[:, 1], second)
     together = float(np.corrcoef(one, other)[0, 1]) if np.ptp(one) > 0 and np.ptp(other) > 0 else np.nan
     scores = tuple(name for name, fine in zip(names, usable, strict=True) if fine)
-    return Matched(scores, pairs, found.correlation, found.p, together)
+    return Matched(scores, pairs, found.correlation, found.p, found.p_given, together)
 
 
 def _depth_of(heads: np.ndarray, one: Heads) -> np.ndarray:
@@ -245,9 +246,13 @@ def _matching(found: HeadsApart) -> str:
         return f"Paired by their scores: not decided, {found.unmatched}."
     numbers = (
         f"mean correlation of profiles {one.correlation:.2f} over {len(one.pairs)} pairs and {len(one.scores)} scores, "
-        f"p = {one.p:.3g}"
+        f"p = {one.p:.3g}, given the correlations of scores {one.p_given:.3g}"
     )
     if one.p > SURE:
         return f"Paired by their scores: not decided, random profiles pair as well ({numbers})."
+    if one.p_given > SURE:
+        return f"Paired by their scores: not decided, random heads with as correlated scores pair as well ({numbers})."
     depth = "" if np.isnan(one.depth) else f"; relative depths of the pairs correlate by {one.depth:.2f}"
-    return f"Paired by their scores, heads of the two models are alike beyond chance ({numbers}){depth}."
+    return (
+        f"Paired by their scores, kinds of heads agree beyond the correlations of scores ({numbers}){depth}."
+    )
