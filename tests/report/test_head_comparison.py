@@ -11,7 +11,7 @@ from grammar_results import result
 from synthetic import manifest, write_run
 
 import depthscope.report.page as page_module
-from depthscope.cli.compare import _as_data
+from depthscope.cli.compare import _as_data, _say
 from depthscope.cli.output import json_text
 from depthscope.errors import BadInput
 from depthscope.report.compare import compare
@@ -131,7 +131,7 @@ def test_layers_without_heads_are_left_out_of_the_pairs():
 
 
 def test_runs_with_atlases_get_their_part_of_page_terminal_and_json(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(page_module, "scripts", lambda: ("",))  # the bundle has tests of its own
     runs = [run_of(tmp_path / "a", scores()), run_of(tmp_path / "b", scores(12, 5))]
@@ -149,6 +149,10 @@ def test_runs_with_atlases_get_their_part_of_page_terminal_and_json(
     page = write_comparison(found, tmp_path / "page.html").read_text(encoding="utf-8")
     assert "Heads of b and a" in page
     assert "heads in random order" in page
+    _say(found)
+    said = capsys.readouterr().out
+    assert "Heads of b and a\nBy depth, " in said
+    assert "Labels of heads\nlabel " in said
     data = json.loads(json_text(_as_data(found)))
     (heads,) = data["heads"]
     assert (heads["sizes"], heads["aligned_by_index"]) == ([[6, 8], [12, 5]], False)
