@@ -1,4 +1,4 @@
-"""`depthscope gates` and `depthscope registers`: what they print and leave, and what they refuse."""
+"""`depthscope gates`, `registers` and `explicit-bias`: what they print and leave, and what they refuse."""
 
 from __future__ import annotations
 
@@ -75,3 +75,10 @@ def test_photos_without_a_model_are_told(capsys: pytest.CaptureFixture[str]) -> 
     code, _, errors = said(capsys, "registers", "--images", "photos")
     assert code != 0
     assert "no model is named" in errors
+
+
+def test_explicit_bias_trains_two_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--steps", "1", "--layers", "1", "--heads", "1", "--d-model", "4", "--length", "12"]
+    code, text, _ = said(capsys, "explicit-bias", *small, "--out", str(tmp_path / "made"))
+    assert code == 0
+    assert "explicit pair" in text

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from trained_results import duo_gates, image_registers, registers
+from trained_results import duo_gates, explicit_bias, image_registers, registers
 
 from depthscope.report.sentence import Verdict
-from depthscope.report.trained_heads import gates_part, patches_gather, registers_take_over
+from depthscope.report.trained_heads import gates_part, pairs_take_over, patches_gather, registers_take_over
 from depthscope.results.result import Findings, Result
 
 Rule = Callable[[dict[str, Result]], Verdict]
@@ -31,6 +31,16 @@ def without(found: Result, *names: str) -> Result:
         (registers_take_over, registers(tells=0.1), True, "tell the class no better"),
         (registers_take_over, registers(bare=1.02), False, "get no more than an even share"),
         (registers_take_over, registers(register=0.5), False, "hardly changes"),
+        (
+            pairs_take_over,
+            explicit_bias(),
+            True,
+            "with pairs at most 5%, and a head's own key gets up to 80%",
+        ),
+        (pairs_take_over, explicit_bias(left=0.7), True, "still gives the first token 70%"),
+        (pairs_take_over, explicit_bias(plain=0.1), True, "no head rests on the first token"),
+        (pairs_take_over, explicit_bias(plain=0.3), False, "Nothing to free"),
+        (pairs_take_over, explicit_bias(own=0.1), False, "finds no other place"),
         (patches_gather, image_registers(), True, "60% of the cases, other patches in 30%"),
         (patches_gather, image_registers(tells=0.1), True, "worse than others"),
         (patches_gather, image_registers(bare=0.5), True, "at no layer"),

@@ -64,6 +64,27 @@ def image_registers(bare: float = 2.0, tells: float = 0.6) -> Result:
     )
 
 
+def explicit_bias(plain: float = 0.9, left: float = 0.05, own: float = 0.8) -> Result:
+    by = {"variant": ("plain", "explicit pair"), "layer": np.arange(2), "head": np.arange(2)}
+    idle, pair = np.full((2, 2, 2), 0.02), np.full((2, 2, 2), 0.02)
+    idle[:, 0, 1], pair[1, 0, 1], pair[0] = (plain, left), own, np.nan
+    by_layer = {name: by[name] for name in ("variant", "layer")}
+    found = [
+        made(
+            "loss",
+            {"variant": by["variant"], "bucket": ("copies", "other")},
+            [[0.1, 1.9], [0.1, 1.9]],
+            "nats",
+        ),
+        made("first_share", by, 0.8 * idle),
+        made("first_idle", by, idle),
+        made("pair_share", by, pair),
+        made("top_ratio", by_layer, np.full((2, 2), 5.0), "1"),
+        made("first_norm", by_layer, np.full((2, 2), 0.8), "1"),
+    ]
+    return study("explicit_bias", "explicit_bias", found)
+
+
 def results() -> dict[str, Result]:
     """All of them by name."""
-    return {one.analysis: one for one in (duo_gates(), registers(), image_registers())}
+    return {one.analysis: one for one in (duo_gates(), registers(), image_registers(), explicit_bias())}

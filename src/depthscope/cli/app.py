@@ -26,6 +26,7 @@ VERBS = {
     "insert": "Put facts into an MLP by a change of rank one, and say what else changes.",
     "gates": "Say which key-value heads must keep all of their keys, and which may stream.",
     "registers": "Say what tokens without content are used for, in encoders trained here or in a model of images.",
+    "explicit-bias": "Say whether heads leave the first token when each has a key and a value of its own.",
     "checkpoints": "Audit every checkpoint of a training, and lay what they measure over each other.",
     "emergence": "Say when grammar appears in a training: in its heads, and in what the model prefers.",
     "exit": "Say whether early exits pay: simulated on a text, and in text that the model writes.",

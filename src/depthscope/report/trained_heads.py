@@ -1,4 +1,4 @@
-"""Verdicts on studies that train something to see what heads do: gates, and encoders with registers."""
+"""Verdicts on studies that train something to see what heads do: gates, registers, pairs of their own."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ OPEN = 0.2
 """Share of gates that may be left between closed and open where it is said that heads part."""
 FEWEST = 8
 """Gates below which nothing is said."""
+RESTS = 0.3
+"""Mean attention above which a head rests on a key."""
 
 
 def gates_part(results: Mapping[str, Result]) -> Verdict:
@@ -124,3 +126,38 @@ def _fullest(got: Measurement, variant: str) -> int:
     """The layer where background cells get most."""
     value = got.select(variant=variant, token="background").value
     return int(np.asarray(got.axes["layer"])[int(np.nanargmax(value))])
+
+
+def pairs_take_over(results: Mapping[str, Result]) -> Verdict:
+    """Whether a key of its own frees a head from the first token: what both get when there is nothing to copy."""
+    topic = "Whether a key of their own frees heads from the first token"
+    found = results["explicit_bias"]
+    idle, pair = found["first_idle"], found["pair_share"]
+    (bare, where), (left, there) = (_most(idle, name) for name in ("plain", "explicit pair"))
+    own, home = _most(pair, "explicit pair")
+    because = (
+        f"explicit_bias/first_idle is largest in {where} of the plain model, {bare.said()}, and in {there} of the one "
+        f"with pairs, {left.said()}; pair_share is largest in {home}, {own.said()}. The threshold is {RESTS:g}."
+    )
+    if not bare.low > RESTS:
+        sentence = "Nothing to free: in the plain model no head rests on the first token."
+        return Verdict(topic, sentence, bare.high < RESTS, because)
+    if left.high < RESTS < own.low:
+        sentence = (
+            f"It does: with nothing to copy a head of the plain model gives the first token {bare.value:.0%} of its "
+            f"attention; with pairs at most {left.value:.0%}, and a head's own key gets up to {own.value:.0%}."
+        )
+        return Verdict(topic, sentence, True, because)
+    if left.low > RESTS:
+        sentence = f"It does not: with a key of its own a head still gives the first token {left.value:.0%}."
+        return Verdict(topic, sentence, True, because)
+    return Verdict(
+        topic, "Not decided: attention leaves the first token but finds no other place.", False, because
+    )
+
+
+def _most(found: Measurement, variant: str) -> tuple[Cell, str]:
+    """The head with the largest value, and its name."""
+    one = found.select(variant=variant)
+    layer, head = (int(k) for k in np.unravel_index(int(np.nanargmax(one.value)), one.value.shape))
+    return Cell.of(one, layer=one.axes["layer"][layer], head=one.axes["head"][head]), f"L{layer}H{head}"

@@ -36,7 +36,7 @@ from depthscope.report.roles import heads_hold_trees, heads_know_grammar, roles_
 from depthscope.report.sentence import Cell, Verdict
 from depthscope.report.shortened import tasks_kept
 from depthscope.report.steering import split_stable, text_turns, what_parts_carry
-from depthscope.report.trained_heads import gates_part, patches_gather, registers_take_over
+from depthscope.report.trained_heads import gates_part, pairs_take_over, patches_gather, registers_take_over
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Result
 
@@ -248,6 +248,7 @@ RULES: tuple[tuple[str, Callable[[Results], Verdict]], ...] = (
     ("duo_gates", gates_part),
     ("registers", registers_take_over),
     ("image_registers", patches_gather),
+    ("explicit_bias", pairs_take_over),
     ("grammar_heads", heads_know_grammar),
     ("grammar_heads", heads_hold_trees),
     ("head_atlas", roles_stand_out),
