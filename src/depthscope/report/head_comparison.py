@@ -17,6 +17,8 @@ ATLAS = "head_atlas"
 GRID = ("layer", "head")
 DERIVED = ("_errors", "_low")
 """Endings of scores that repeat another one: no part of a profile."""
+DRAWS = ((10**5, 100), (4 * 10**5, 39), (10**12, 19))
+"""Up to so many pairs of heads, so many random orders: a pairing takes time with the cube of the heads."""
 AGREE = 0.8
 """The correlation above which, with its whole interval, a score is said to agree head by head."""
 SURE = 0.05
@@ -136,16 +138,18 @@ class HeadsApart:
         return (*([_agreement(self.scores)] if self.aligned else ()), _depths(self.scores), _matching(self))
 
 
-def compare_heads(runs: Sequence[Run], names: Sequence[str], draws: int = 100) -> tuple[HeadsApart, ...]:
+def compare_heads(runs: Sequence[Run], names: Sequence[str]) -> tuple[HeadsApart, ...]:
     """The atlas of each further run against that of the first; nothing where a run has none."""
     if not all(ATLAS in run for run in runs):
         return ()
     first, *others = (Heads.of(name, run[ATLAS]) for name, run in zip(names, runs, strict=True))
-    return tuple(apart(first, other, draws) for other in others)
+    return tuple(apart(first, other) for other in others)
 
 
-def apart(first: Heads, second: Heads, draws: int = 100) -> HeadsApart:
-    """Two atlases side by side; `draws` random orders behind the p of a matching."""
+def apart(first: Heads, second: Heads, draws: int = 0) -> HeadsApart:
+    """Two atlases side by side; `draws` random orders behind the p of a matching, 0: as many as their sizes allow."""
+    pairs = int(np.prod(first.size) * np.prod(second.size))
+    draws = draws or next(number for most, number in DRAWS if pairs <= most)
     shared = [name for name in first.scores if name in second.scores]
     labels = tuple(_label(first, second, name) for name in first.roles if name in second.roles)
     try:
