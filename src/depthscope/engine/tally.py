@@ -21,6 +21,8 @@ from depthscope.store.atomic import write_bytes
 
 Arrays = dict[str, np.ndarray]
 Own = TypeVar("Own", bound="Part")
+WIDE = 64
+"""Cells of a row from which rows are added whole."""
 
 
 @runtime_checkable
@@ -60,6 +62,16 @@ class Sum:
         return {"total": np.asarray(self.total, np.float64), "count": np.asarray(self.count, np.int64)}
 
 
+def _add_rows(total: np.ndarray, place: np.ndarray, rows: np.ndarray) -> None:
+    """total[place[k]] += rows[k], one k after the other."""
+    if rows.ndim == 1 or rows[:1].size < WIDE:
+        np.add.at(total, place, rows)
+        return
+    # the same sums in the same order, some ten times as fast where a row is long
+    for where, row in zip(place, rows, strict=True):
+        total[where] += row
+
+
 @dataclass(frozen=True)
 class PerDocument:
     """Sums and counts of each unit (document), from which means and bootstrap intervals follow.
@@ -89,8 +101,8 @@ class PerDocument:
         fine = np.isfinite(values)
         sums = np.zeros((len(names), *values.shape[1:]))
         counts = np.zeros(sums.shape, np.int64)
-        np.add.at(sums, place, np.where(fine, values, 0.0))
-        np.add.at(counts, place, fine)
+        _add_rows(sums, place, np.where(fine, values, 0.0))
+        _add_rows(counts, place, fine)
         return cls(tuple(map(str, names)), sums, counts, int((~fine).sum()))
 
     @classmethod
@@ -99,12 +111,9 @@ class PerDocument:
         names, place = np.unique(np.asarray(units, dtype=str), return_inverse=True)
         total = np.zeros((len(names), *sums.shape[1:]))
         number = np.zeros(total.shape, np.int64)
-        np.add.at(total, place, sums)
-        np.add.at(
-            number,
-            place,
-            np.broadcast_to(counts.reshape(counts.shape + (1,) * (sums.ndim - counts.ndim)), sums.shape),
-        )
+        widened = counts.reshape(counts.shape + (1,) * (sums.ndim - counts.ndim))
+        _add_rows(total, place, sums)
+        _add_rows(number, place, np.broadcast_to(widened, sums.shape))
         return cls(tuple(map(str, names)), total, number)
 
     def add(self, other: PerDocument) -> PerDocument:
