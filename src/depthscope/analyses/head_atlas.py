@@ -70,10 +70,11 @@ class HeadAtlas:
         also: further analyses to wait for, such as "function_vectors". without: analyses not to wait for.
         runs: folders of runs of the same model whose scores join, in place of those of this run. digest: of these
             scores; filled in by itself.
-        ablate: packaged sentences in which each head alone is set to zero; about half a pass a head and sentence.
+        ablate: sentences in which each head alone is set to zero; about half a pass a head and sentence.
         rank: 0 labels by thresholds; a share labels that part of the heads with the largest values.
         table: scores of other tools, a CSV file with layer, head and one column a score.
-        arcs: example arcs kept of each head. sentences: packaged sentences that arcs and writes are read from.
+        arcs: example arcs kept of each head. source, sentences: parsed sentences that arcs and writes are read from,
+            "" the packaged ones; see `materials.parses`.
     """
 
     also: tuple[str, ...] = ()
@@ -84,6 +85,7 @@ class HeadAtlas:
     rank: float = 0.0
     table: str = ""
     arcs: int = 4
+    source: str = ""
     sentences: int = 24
 
     def __post_init__(self) -> None:
@@ -107,7 +109,7 @@ class HeadAtlas:
             every_query=1,
             sweeps=ablation_need(anatomy, self.ablate),
             after=answerable(names, anatomy),
-            material=Parses(sentences=self.sentences),
+            material=Parses(self.source, sentences=self.sentences),
         )
 
     def observe(self, model: Model, batch: Batch, seen: View, given: Mapping[str, Result]) -> Tally:

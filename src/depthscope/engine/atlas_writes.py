@@ -48,15 +48,15 @@ def own_scores(total: Tally, facts: Facts) -> list[Measurement]:
     return [
         mean(
             part(total, "write_share", PerDocument), "write_share", axes, "probability", facts,
-            "length of the head's write over that of its layer's attention; packaged sentences", none,
+            "length of the head's write over that of its layer's attention; parsed sentences", none,
         ),
         mean(
             part(total, "mean_write", PerDocument), "mean_write", axes, "1", facts,
-            "length of the head's write; packaged sentences", none,
+            "length of the head's write; parsed sentences", none,
         ),
         mean(
             rises, "ablation", axes, "nats", facts,
-            "rise of the loss with this head alone set to zero at all positions; packaged sentences",
+            "rise of the loss with this head alone set to zero at all positions; parsed sentences",
             "no head was set to zero, no next token is predicted, or the layer has no heads",
         ),
     ]  # fmt: skip
