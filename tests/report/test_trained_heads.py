@@ -6,10 +6,16 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from trained_results import duo_gates, explicit_bias, image_registers, registers
+from trained_results import duo_gates, explicit_bias, image_registers, iteration_transfer, registers
 
 from depthscope.report.sentence import Verdict
-from depthscope.report.trained_heads import gates_part, pairs_take_over, patches_gather, registers_take_over
+from depthscope.report.trained_heads import (
+    gates_part,
+    pairs_take_over,
+    patches_gather,
+    registers_take_over,
+    task_carries_over,
+)
 from depthscope.results.result import Findings, Result
 
 Rule = Callable[[dict[str, Result]], Verdict]
@@ -31,6 +37,9 @@ def without(found: Result, *names: str) -> Result:
         (registers_take_over, registers(tells=0.1), True, "tell the class no better"),
         (registers_take_over, registers(bare=1.02), False, "get no more than an even share"),
         (registers_take_over, registers(register=0.5), False, "hardly changes"),
+        (task_carries_over, iteration_transfer(), True, "95% of the longest sequences are right after"),
+        (task_carries_over, iteration_transfer(0.1, 0.9), True, "It hinders"),
+        (task_carries_over, iteration_transfer(0.5, 0.5), False, "about as often"),
         (
             pairs_take_over,
             explicit_bias(),

@@ -85,6 +85,20 @@ def explicit_bias(plain: float = 0.9, left: float = 0.05, own: float = 0.8) -> R
     return study("explicit_bias", "explicit_bias", found)
 
 
+def iteration_transfer(after: float = 0.95, scratch: float = 0.1) -> Result:
+    rise = (
+        np.linspace(0, 1, 5)[None, :, None] * np.array([after, scratch])[:, None, None] * np.ones((1, 1, 8))
+    )
+    by = {"variant": ("after iteration-polynomial", "random weights"), "level": np.arange(1, 9)}
+    first = np.array([[200.0] * 8, [np.nan] * 8])
+    found = [
+        made("right", {"variant": by["variant"], "step": np.arange(0, 500, 100), "level": by["level"]}, rise),
+        made("first_step", by, first, "1"),
+    ]
+    return study("iteration_transfer", "iteration_transfer", found)
+
+
 def results() -> dict[str, Result]:
     """All of them by name."""
-    return {one.analysis: one for one in (duo_gates(), registers(), image_registers(), explicit_bias())}
+    made_up = (duo_gates, registers, image_registers, explicit_bias, iteration_transfer)
+    return {one.analysis: one for one in (make() for make in made_up)}

@@ -1,4 +1,4 @@
-"""Verdicts on studies that train something to see what heads do: gates, registers, pairs of their own."""
+"""Verdicts on studies that train something to see what heads do: gates, registers, pairs, transfer."""
 
 from __future__ import annotations
 
@@ -161,3 +161,22 @@ def _most(found: Measurement, variant: str) -> tuple[Cell, str]:
     one = found.select(variant=variant)
     layer, head = (int(k) for k in np.unravel_index(int(np.nanargmax(one.value)), one.value.shape))
     return Cell.of(one, layer=one.axes["layer"][layer], head=one.axes["head"][head]), f"L{layer}H{head}"
+
+
+def task_carries_over(results: Mapping[str, Result]) -> Verdict:
+    """Whether one task of steps helps to learn another: sequences right at the last step, after it and from scratch."""
+    topic = "Whether one task of steps helps to learn another"
+    right = results["iteration_transfer"]["right"]
+    (after, scratch), last = (str(name) for name in right.axes["variant"]), right.axes["step"][-1]
+    level = int(right.axes["level"][-1])
+    mine, theirs = (Cell.of(right, variant=name, step=last, level=level) for name in (after, scratch))
+    because = (
+        f"iteration_transfer/right of {level} inputs at step {last}: {after} {mine.said()}, "
+        f"{scratch} {theirs.said()}."
+    )
+    shares = f"{mine.value:.0%} of the longest sequences are right {after}, {theirs.value:.0%} from {scratch}"
+    if mine.low > theirs.high:
+        return Verdict(topic, f"It does: at step {last} {shares}.", True, because)
+    if mine.high < theirs.low:
+        return Verdict(topic, f"It hinders: at step {last} {shares}.", True, because)
+    return Verdict(topic, "Not decided: at the last step both are right about as often.", False, because)

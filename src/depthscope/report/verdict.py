@@ -36,7 +36,13 @@ from depthscope.report.roles import heads_hold_trees, heads_know_grammar, roles_
 from depthscope.report.sentence import Cell, Verdict
 from depthscope.report.shortened import tasks_kept
 from depthscope.report.steering import split_stable, text_turns, what_parts_carry
-from depthscope.report.trained_heads import gates_part, pairs_take_over, patches_gather, registers_take_over
+from depthscope.report.trained_heads import (
+    gates_part,
+    pairs_take_over,
+    patches_gather,
+    registers_take_over,
+    task_carries_over,
+)
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Result
 
@@ -249,6 +255,7 @@ RULES: tuple[tuple[str, Callable[[Results], Verdict]], ...] = (
     ("registers", registers_take_over),
     ("image_registers", patches_gather),
     ("explicit_bias", pairs_take_over),
+    ("iteration_transfer", task_carries_over),
     ("grammar_heads", heads_know_grammar),
     ("grammar_heads", heads_hold_trees),
     ("head_atlas", roles_stand_out),
