@@ -11,8 +11,8 @@ import numpy as np
 from depthscope.registry import FAMILIES
 from depthscope.results.measurement import COLUMNS, Measurement
 
-LABEL = re.compile(r"\[(?P<axis>\w+)=(?P<label>[\w.-]+)\]")
-NAME = re.compile(r"^(?P<name>\w+)(?P<labels>(?:\[\w+=[\w.-]+\])*)$")
+LABEL = re.compile(r"\[(?P<axis>\w+)=(?P<label>[\w .-]+)\]")
+NAME = re.compile(r"^(?P<name>\w+)(?P<labels>(?:\[\w+=[\w .-]+\])*)$")
 DIGITS, TOP, GAP = 4, 5, "–"
 DEEP = ("state", "layer")
 Numbers = Mapping[str, Any]
@@ -48,6 +48,12 @@ def _label(text: str) -> int | float | str:
 def origin(numbers: Numbers, link: str) -> str:
     """One paragraph: model, number format, text, command."""
     model, data = numbers["model"], numbers["data"]
+    if "hash" not in data:  # a study that makes what it measures
+        return (
+            f"{model['name'].capitalize()} ({data['source']}), seed {numbers['seed']}, depthscope "
+            f"{numbers['depthscope']}: `{numbers['command']}`. In brackets are 95 % intervals. "
+            f"[All numbers as JSON]({link})."
+        )
     return (
         f"`{model['name']}` ({model['revision']}, weights `{model['weights_hash'][:12]}`) in {model['dtype']}, "
         f"{data['tokens']:,} tokens in {data['windows']} windows of {data['documents']} documents "
