@@ -1,4 +1,4 @@
-"""Sentences on the roles of heads and on grammar: decided, decided the other way, and not decided."""
+"""Sentences on the roles of heads: decided, and not decided."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
-from grammar_results import grammar_heads, made, result
+from grammar_results import made, result
 from scipy.stats import fisher_exact
 from synthetic import write_run
 
@@ -15,8 +14,6 @@ from depthscope.report.page import _readable
 from depthscope.report.roles import (
     UNTRAINED,
     Role,
-    heads_hold_trees,
-    heads_know_grammar,
     roles_in_depth,
     roles_stand_out,
 )
@@ -111,52 +108,6 @@ def test_distance_from_random_heads_is_in_their_standard_deviations():
     rng = np.random.default_rng(0)
     drawn = np.array([rng.permutation(depths)[:5].mean() for _ in range(4000)])
     np.testing.assert_allclose(role.away, (0 - drawn.mean()) / drawn.std(), rtol=0.05)
-
-
-@pytest.mark.parametrize(
-    ("gain", "n", "decided", "words"),
-    [
-        (
-            0.2,
-            40,
-            True,
-            "find 70% of the partners, 20 points more than the best offsets; one by one 2 of 3 relations",
-        ),
-        (-0.2, 40, True, "No: the best heads find 70% of the partners, fixed offsets 50%."),
-        (0.01, 40, False, "Not decided: the best heads may be no better than offsets."),
-        (0.2, 4, False, "Not decided: too few sentences or questions."),
-    ],
-)
-def test_heads_against_offsets(gain: float, n: int, decided: bool, words: str):
-    base = grammar_heads()
-    axes = {"relation": ["det", "nsubj"], "mode": ["to_head", "to_dependent"]}
-    found = [
-        *base.findings.measurements.values(),
-        replace(made("uas_gain", {}, gain), n=np.asarray(n)),
-        made("relation_gain", axes, [[np.nan, 0.2], [0.04, 0.3]]),
-    ]
-    said = heads_know_grammar({"grammar_heads": result("grammar_heads", found)})
-    assert (said.decided, words in said.sentence) == (decided, True), said.sentence
-
-
-@pytest.mark.parametrize(
-    ("gain", "n", "decided", "words"),
-    [
-        (0.2, 40, True, "puts 40% of the words on the right head, 20 points more than"),
-        (
-            -0.2,
-            40,
-            True,
-            "No: the tree of the best head puts 40% of the words on the right head, 20 points fewer",
-        ),
-        (0.01, 40, False, "Not decided: a rule without a model may do as well."),
-        (0.2, 4, False, "Not decided: too few sentences."),
-    ],
-)
-def test_trees_of_heads_against_rules(gain: float, n: int, decided: bool, words: str):
-    found = [made("tree_best_uas", {}, 0.4), replace(made("tree_gain", {}, gain), n=np.asarray(n))]
-    said = heads_hold_trees({"grammar_heads": result("grammar_heads", found)})
-    assert (said.decided, words in said.sentence) == (decided, True), said.sentence
 
 
 def test_rules_read_the_null_of_untrained_weights_of_a_run(tmp_path: Path):

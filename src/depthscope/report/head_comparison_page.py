@@ -12,7 +12,7 @@ from depthscope.charts import Spec, finish, lines
 from depthscope.charts.points import points
 from depthscope.measures.head_labels import RULES
 from depthscope.report.assets import as_json
-from depthscope.report.head_comparison import AGREE, HeadsApart, LabelApart
+from depthscope.report.head_comparison import AGREE, DERIVED, HeadsApart, LabelApart
 from depthscope.report.head_course import HeadCourse
 from depthscope.report.sections import Chart
 from depthscope.report.tables import MISSING, PageTable, number
@@ -259,6 +259,7 @@ def _top_chart(course: HeadCourse) -> Chart | None:
     found = course.top
     with np.errstate(invalid="ignore"):
         inside = np.isfinite(found.value).all(0) & (np.abs(found.value) <= 1).all(0)
+    inside &= np.array([not str(name).endswith(DERIVED) for name in found.axes["score"]])
     moved = np.where(inside, np.ptp(np.nan_to_num(found.value), axis=0), -1.0)
     names = [str(found.axes["score"][k]) for k in np.argsort(-moved) if moved[k] > 0]
     return _course_chart(found, "score", "mean of the heads with the largest values", names)

@@ -1,4 +1,4 @@
-"""Verdicts on the roles of heads: which stand out, where in depth they sit, and whether heads know grammar."""
+"""Verdicts on the roles of heads: which stand out, and where in depth they sit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SURE = 0.05
 AWAY = 3.0
 """Standard deviations of random heads beyond which a label sits early or late."""
 FEW = 5
-"""Heads below which nothing is said of where a label sits, and sentences below which nothing is said of grammar."""
+"""Heads below which nothing is said of where a label sits."""
 
 
 @dataclass(frozen=True)
@@ -122,65 +122,3 @@ def roles_in_depth(results: Mapping[str, Result]) -> Verdict:
     return Verdict(
         topic, f"Against random heads lie {'; '.join(parts)}; not decided: {rest} more.", True, because
     )
-
-
-def heads_know_grammar(results: Mapping[str, Result]) -> Verdict:
-    """Whether heads know grammar: the best head of each relation, on held-out sentences, against the best offset."""
-    topic = "Whether heads know more of grammar than distance"
-    found = results["grammar_heads"]
-    own, rival, gain = (Cell.of(found[name]) for name in ("uas", "uas_offset", "uas_gain"))
-    because = (
-        f"grammar_heads/uas is {own.said()}, uas_offset {rival.said()}, uas_gain {gain.said()}; heads were chosen on "
-        "the other half of the sentences. The threshold is 0."
-    )
-    if not np.isfinite(gain.value) or (gain.n or 0) < FEW:
-        return Verdict(topic, "Not decided: too few sentences or questions.", False, because)
-    if gain.low > 0:
-        sentence = (
-            f"Knowing the relation, the best heads find {own.value:.0%} of the partners, {100 * gain.value:.0f} points "
-            f"more than the best offsets{_relations(found)}."
-        )
-        return Verdict(topic, sentence, True, because)
-    if gain.high < 0:
-        return Verdict(
-            topic, f"No: the best heads find {own.value:.0%} of the partners, fixed offsets {rival.value:.0%}.",
-            True, because,
-        )  # fmt: skip
-    return Verdict(topic, "Not decided: the best heads may be no better than offsets.", False, because)
-
-
-def heads_hold_trees(results: Mapping[str, Result]) -> Verdict:
-    """Whether a head holds the whole parse: the spanning tree of the best head against that of the best rule."""
-    topic = "Whether one head holds the whole parse"
-    found = results["grammar_heads"]
-    own, gain = (Cell.of(found[name]) for name in ("tree_best_uas", "tree_gain"))
-    because = (
-        f"grammar_heads/tree_best_uas is {own.said()}, tree_gain {gain.said()} ({found['tree_gain'].note}). The "
-        "threshold is 0."
-    )
-    if not np.isfinite(gain.value) or (gain.n or 0) < FEW:
-        return Verdict(topic, "Not decided: too few sentences.", False, because)
-    if gain.low > 0:
-        sentence = (
-            f"The tree of the best head puts {own.value:.0%} of the words on the right head, {100 * gain.value:.0f} "
-            "points more than the best rule without a model."
-        )
-        return Verdict(topic, sentence, True, because)
-    if gain.high < 0:
-        sentence = (
-            f"No: the tree of the best head puts {own.value:.0%} of the words on the right head, "
-            f"{-100 * gain.value:.0f} points fewer than the best rule without a model."
-        )
-        return Verdict(topic, sentence, True, because)
-    return Verdict(topic, "Not decided: a rule without a model may do as well.", False, because)
-
-
-def _relations(found: Result) -> str:
-    """How many relations have a head that beats its offset, one by one."""
-    if "relation_gain" not in found.findings.measurements:
-        return ""
-    gain = found["relation_gain"]
-    known = np.isfinite(gain.value)
-    if gain.low is None or not known.any():
-        return ""
-    return f"; one by one {int((gain.low[known] > 0).sum())} of {int(known.sum())} relations and directions"

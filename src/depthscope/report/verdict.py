@@ -14,6 +14,7 @@ from depthscope.report import (
     early_guesses,
     erasure,
     function_uses,
+    grammar,
     heads,
     linear_maps,
     predictors,
@@ -32,7 +33,7 @@ from depthscope.report.later_tokens import late_layers
 from depthscope.report.modes import two_kinds_of_prompts
 from depthscope.report.pruning import deepest_may_go
 from depthscope.report.quality import earlier_or_last
-from depthscope.report.roles import heads_hold_trees, heads_know_grammar, roles_in_depth, roles_stand_out
+from depthscope.report.roles import roles_in_depth, roles_stand_out
 from depthscope.report.sentence import Cell, Verdict
 from depthscope.report.shortened import tasks_kept
 from depthscope.report.steering import split_stable, text_turns, what_parts_carry
@@ -256,8 +257,9 @@ RULES: tuple[tuple[str, Callable[[Results], Verdict]], ...] = (
     ("image_registers", patches_gather),
     ("explicit_bias", pairs_take_over),
     ("iteration_transfer", task_carries_over),
-    ("grammar_heads", heads_know_grammar),
-    ("grammar_heads", heads_hold_trees),
+    ("grammar_heads", grammar.heads_know_grammar),
+    ("grammar_heads", grammar.heads_hold_trees),
+    ("minimal_pairs", grammar.pairs_told),
     ("head_atlas", roles_stand_out),
     ("head_atlas", roles_in_depth),
     ("function_vectors", vector_does_tasks),
