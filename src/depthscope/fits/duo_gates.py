@@ -32,6 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from depthscope.anatomy.site import Site
 from depthscope.engine.cells import Items
 from depthscope.engine.needs import Facts
 from depthscope.engine.study import Work
@@ -40,6 +41,7 @@ from depthscope.materials.passkeys import Asked, with_passkeys
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings
 from depthscope.runtime.gated_attention import gate_loss, gated_layers, last_states
+from depthscope.runtime.head_ablation import Ablation, ablated, kv_group
 from depthscope.runtime.model import Batch, Model
 from depthscope.store.atomic import write_text
 
@@ -124,16 +126,21 @@ class DuoGates:
         model = work.model
         shape = (model.anatomy.n_layers, model.anatomy.n_kv_heads, TESTS)
         found = np.full(shape, np.nan)
-        ones = torch.ones(shape[:2], device=model.device)
+        cells = [
+            (k, group) for k in gated_layers(model, self.start, self.recent) for group in range(shape[1])
+        ]
+        conditions = [
+            Ablation(kv_group(model.anatomy, *cell), "stream", start=self.start, recent=self.recent)
+            for cell in cells
+        ]
+        end = Site(model.anatomy.n_layers - 1, "resid_post")
         for test in range(TESTS):
             batch, marks = self._batch(model, self._text(work, APART + test))
             full = last_states(model, batch, marks)
-            for layer in gated_layers(model, self.start, self.recent):
-                for group in range(shape[1]):
-                    gates = ones.clone()
-                    gates[layer, group] = 0.0
-                    mixed = last_states(model, batch, marks, gates, self.start, self.recent)
-                    found[layer, group, test] = float(gate_loss(full, mixed.detach(), gates, 0.0)[0])
+            # side by side, each resumed from its layer
+            for k, seen in ablated(model, batch, conditions):
+                apart = full - model.head.normalised(seen[end][0, marks])
+                found[(*cells[k], test)] = float(apart.square().mean())
             work.progress("sensitivity", test + 1, TESTS)
         return _as_json(found)
 
