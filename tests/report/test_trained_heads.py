@@ -30,6 +30,7 @@ def without(found: Result, *names: str) -> Result:
     ("rule", "result", "decided", "words"),
     [
         (gates_part, duo_gates(), True, "12 of 40 key-value heads keep all their keys"),
+        (gates_part, duo_gates(full=1.0), False, "no gate has closed"),
         (gates_part, duo_gates(between=0.5), False, "50% of the gates are neither open nor closed"),
         (gates_part, without(duo_gates(), "share_full"), False, "no gate was trained"),
         (registers_take_over, registers(), True, "2.0 times an even share without registers and 0.9 times"),

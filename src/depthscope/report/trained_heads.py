@@ -36,6 +36,9 @@ def gates_part(results: Mapping[str, Result]) -> Verdict:
     if between.value > OPEN:
         sentence = f"Not decided: {between.value:.0%} of the gates are neither open nor closed; train longer."
         return Verdict(topic, sentence, False, because)
+    if full.value == 1:
+        sentence = "Not decided: no gate has closed; train longer, or with a larger --weight."
+        return Verdict(topic, sentence, False, because)
     count = round(full.value * (full.n or 0))
     sentence = (
         f"{count} of {full.n} key-value heads keep all their keys; the others may keep the first and the most recent "
