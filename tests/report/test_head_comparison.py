@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import depthscope.report.page as page_module
 from depthscope.cli.compare import _as_data, _say
 from depthscope.cli.output import json_text
 from depthscope.errors import BadInput
-from depthscope.report.compare import compare
+from depthscope.report.compare import Comparison, compare
 from depthscope.report.comparison_page import write_comparison
 from depthscope.report.head_comparison import Heads, HeadsApart, apart
 from depthscope.report.head_comparison_page import heads_parts
@@ -46,14 +47,19 @@ def heads_of(values: dict[str, np.ndarray], name: str = "a") -> Heads:
     return Heads(name, known, dict.fromkeys(known, "probability"), roles)
 
 
-def run_of(path: Path, values: dict[str, np.ndarray], **model: object) -> Run:
+def run_of(path: Path, values: dict[str, np.ndarray], right: float | None = None, **model: object) -> Run:
     one = heads_of(values)
     grid = {axis: np.arange(size) for axis, size in zip(("layer", "head"), one.size, strict=True)}
     found = [Measurement(n, grid, v, "probability", missing="not measured") for n, v in values.items()]
     role = np.stack([one.roles[name] for name in ROLES])
     found.append(Measurement("role", {"role": np.array(ROLES), **grid}, role, "1", missing="open"))
     about = manifest()["model"] | {"name": path.name} | model
-    return write_run(path, {"head_atlas": result("head_atlas", found)}, model=about)
+    results = {"head_atlas": result("head_atlas", found)}
+    if right is not None:
+        results["minimal_pairs"] = result(
+            "minimal_pairs", [Measurement("accuracy", {}, np.asarray(right), "1")]
+        )
+    return write_run(path, results, model=about)
 
 
 def test_a_copy_agrees_head_by_head_and_says_so():
@@ -168,12 +174,12 @@ def test_runs_without_atlases_have_no_part_on_heads(tmp_path: Path):
 
 
 def trained(tmp_path: Path) -> list[Run]:
-    """Induction comes at step 10, goes at 20 and stays from 40 on; given in another order."""
+    """Induction comes at step 10, goes at 20 and stays from 40 on, and pairs are told from 40 on; in another order."""
     runs: list[Run] = []
     for step, there in ((40, True), (0, False), (20, False), (10, True), (80, True)):
         values = scores()
         values["induction"] *= 1.0 if there else 0.1
-        runs.append(run_of(tmp_path / f"step-{step}", values))
+        runs.append(run_of(tmp_path / f"step-{step}", values, 0.5 if step <= 20 else 0.9))
     return runs
 
 
@@ -190,11 +196,20 @@ def test_checkpoints_give_the_step_at_which_a_label_is_born(tmp_path: Path):
     assert tops[0] < 0.1 < 0.5 < tops[1]
     assert course.share.at(step=10, role="induction") == 1 / 6
     part = heads_parts(found.heads, course)[0]
-    assert part.sentences == ("Labels in the order in which they came to stay: induction (step 40).",)
+    assert part.sentences == (
+        "Labels in the order in which they came to stay: induction (step 40).",
+        "What the model can do sets in: minimal_pairs/accuracy (step 20).",
+    )
+    assert course.behaviour is not None
+    np.testing.assert_array_equal(course.behaviour.value[:, 0], [0.5, 0.5, 0.5, 0.9, 0.9])
+    assert data_of(found)["behaviour_onset"] == {"minimal_pairs/accuracy": 20}
     assert part.tables[0].rows[0] == ("induction", "40", "8", "40")
-    data = _as_data(found)["head_course"]
-    assert data["role_birth"]["induction"] == 40
+    assert data_of(found)["role_birth"]["induction"] == 40
     assert len(found.heads) == 4
+
+
+def data_of(found: Comparison) -> dict[str, Any]:
+    return _as_data(found)["head_course"]
 
 
 def test_no_label_at_the_end_is_no_birth(tmp_path: Path):

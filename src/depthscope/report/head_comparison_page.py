@@ -52,6 +52,8 @@ def heads_data(pairs: Sequence[HeadsApart], course: HeadCourse | None) -> dict[s
             "steps": steps,
             "score_top": _by(course.top, "score", 1), "role_share": _by(course.share, "role", 1),
             **{m.name: _by(m, "role", 0) for m in (course.birth, course.kept, course.kept_birth)},
+            **({} if course.behaviour is None else {"behaviour": _by(course.behaviour, "score", 1)}),
+            **({} if course.onset is None else {course.onset.name: _by(course.onset, "score", 0)}),
         }  # fmt: skip
     return found
 
@@ -228,7 +230,18 @@ def _course_part(course: HeadCourse) -> HeadsPart:
     )
     charts = (_course_chart(course.share, "role", "share of heads", order), _top_chart(course))
     title = f"Heads over the steps {steps[0]} to {steps[-1]}"
-    return HeadsPart(title, (sentence,), tuple(c for c in charts if c is not None), course_tables(course))
+    said_all = (sentence, *_onsets_said(course))
+    return HeadsPart(title, said_all, tuple(c for c in charts if c is not None), course_tables(course))
+
+
+def _onsets_said(course: HeadCourse) -> tuple[str, ...]:
+    """When what the model can do sets in, one sentence; what came first between two checkpoints is not seen."""
+    if course.onset is None:
+        return ()
+    when = {str(n): float(v) for n, v in zip(course.onset.axes["score"], course.onset.value, strict=True)}
+    there = sorted((name for name in when if np.isfinite(when[name])), key=lambda name: when[name])
+    told = ", ".join(f"{name} (step {when[name]:g})" for name in there)
+    return (f"What the model can do sets in: {told}." if told else "Nothing that the model can do sets in.",)
 
 
 def course_tables(course: HeadCourse) -> tuple[PageTable, ...]:
@@ -241,9 +254,13 @@ def course_tables(course: HeadCourse) -> tuple[PageTable, ...]:
         tuple((name.replace("_", " "), *map(number, map(float, cells))) for name, *cells in born),
         note=f"{course.birth.note}; {course.kept_birth.note}. Steps between two checkpoints are not seen.",
     )
-    return births, _grid(course.share, "role", "Share of heads with each label"), _grid(
-        course.top, "score", "Largest scores"
-    )  # fmt: skip
+    grids = [
+        _grid(course.share, "role", "Share of heads with each label"),
+        _grid(course.top, "score", "Largest scores"),
+    ]
+    if course.behaviour is not None:
+        grids.append(_grid(course.behaviour, "score", "What the model can do"))
+    return births, *grids
 
 
 def _grid(found: Measurement, axis: str, caption: str) -> PageTable:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from depthscope.measures.acceleration import onset_step
 from depthscope.measures.head_pairing import birth_step, top_mean
 from depthscope.report.head_comparison import ATLAS, Heads
 from depthscope.results.measurement import Measurement
@@ -15,6 +16,13 @@ from depthscope.store.steps import marked_step
 
 TOP = 0.05
 """Share of the heads whose mean stands for a score at a step."""
+BEHAVIOURS = {
+    "minimal_pairs/accuracy": 1.0, "minimal_pairs/good_loss": -1.0, "grammar_heads/uas": 1.0,
+    "induction_heads/first_copy_loss": -1.0, "induction_heads/second_copy_loss": -1.0,
+}  # fmt: skip
+"""What the model can do, by measurement, and whether it rises or falls."""
+FEWEST = 4
+"""Steps below which nothing sets in."""
 NOBODY = "no head has it at the last step"
 
 
@@ -26,6 +34,8 @@ class HeadCourse:
         top: [step, score], mean of the TOP share of heads with the largest values. share: [step, role] of heads.
         birth: [role], the step from which on some head has the label at every later step too. kept: [role], heads that
             have it at the last step; kept_birth: [role], the median of the steps from which on they keep it.
+        behaviour: [step, score], what the runs say of what the model can do, of BEHAVIOURS; None where they say nothing.
+        onset: [score], the step at which each sets in, see `measures.acceleration.onset_step`; None below 4 steps.
     """
 
     top: Measurement
@@ -33,6 +43,8 @@ class HeadCourse:
     birth: Measurement
     kept: Measurement
     kept_birth: Measurement
+    behaviour: Measurement | None = None
+    onset: Measurement | None = None
 
 
 def course_of(runs: Sequence[Run], names: Sequence[str]) -> HeadCourse | None:
@@ -44,7 +56,32 @@ def course_of(runs: Sequence[Run], names: Sequence[str]) -> HeadCourse | None:
     atlases = [Heads.of(names[marked[step]], runs[marked[step]][ATLAS]) for step in steps]
     if len({one.size for one in atlases}) > 1:
         return None
-    return course(atlases, np.array(steps, np.int64))
+    found = course(atlases, np.array(steps, np.int64))
+    return replace(found, **behaviours([runs[marked[step]] for step in steps], np.array(steps, np.int64)))
+
+
+def behaviours(runs: Sequence[Run], steps: np.ndarray) -> dict[str, Measurement]:
+    """What all runs measured of BEHAVIOURS over steps, and when each sets in."""
+    known = {name: sign for name, sign in BEHAVIOURS.items() if all(_has(run, name) for run in runs)}
+    if not known:
+        return {}
+    each = [name.split("/") for name in known]
+    values = np.array([[run[analysis][name].scalar() for analysis, name in each] for run in runs])
+    axis = {"score": np.array(list(known))}
+    gap = "a run has no value of it"
+    found = {"behaviour": Measurement("behaviour", {"step": steps, **axis}, values, "1", missing=gap)}
+    if len(steps) >= FEWEST and steps[0] >= 0:
+        onset = onset_step(values.T * np.array(list(known.values()))[:, None], steps)
+        note = "step of the largest second difference over ln(1 + step)"
+        found["onset"] = Measurement(
+            "behaviour_onset", axis, onset, "1", note=note, missing="it sets in nowhere"
+        )
+    return found
+
+
+def _has(run: Run, name: str) -> bool:
+    analysis, measured = name.split("/")
+    return analysis in run and measured in run[analysis].findings.measurements
 
 
 def course(atlases: Sequence[Heads], steps: np.ndarray) -> HeadCourse:
