@@ -122,28 +122,19 @@ def test_cells_with_few_prompts_are_insufficient(files: dict[str, str], tmp_path
     assert "insufficient" in found["auc"].missing
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_additions_are_what_neurons_put_into_the_logit(
-    family: str, files: dict[str, str], tmp_path: Path
-) -> None:
-    model = tiny(family)
+def test_additions_are_what_neurons_put_into_the_logit(files: dict[str, str], tmp_path: Path) -> None:
+    model = tiny("llama")
     asked = FactMemory(**files, others=1, texts=1, length=64, fewest=1)
     share = look(model, asked, tmp_path, TEXTS)["ten_share"]
-    net = model.net
-    blocks = net.model.layers if family == "llama" else net.transformer.h  # type: ignore[union-attr]
-    project = [b.mlp.down_proj if family == "llama" else b.mlp.c_proj for b in blocks]  # type: ignore[union-attr]
-    norm = net.model.norm if family == "llama" else net.transformer.ln_f  # type: ignore[union-attr]
+    net, project = model.net, model.net.model.layers[1].mlp.down_proj  # type: ignore[union-attr, index]
     kept: list[torch.Tensor] = []
-    handle = project[1].register_forward_pre_hook(lambda _, args: kept.append(args[0][0]))  # type: ignore[operator]
+    handle = project.register_forward_pre_hook(lambda _, args: kept.append(args[0][0]))  # type: ignore[operator]
     expected = []
     for row in FACTS:
-        ids = model.tokenizer.encode(f"{row['cloze']} ")
         with torch.no_grad():
-            net(torch.tensor([ids]))
-            weight = project[1].weight if family == "llama" else project[1].weight.T  # type: ignore[union-attr]
-            read = norm.weight * net.lm_head.weight[model.tokenizer.encode(row["answer"])[0]]  # type: ignore[union-attr, operator, index]
-            read = read - read.mean() if family == "gpt2" else read
-            adds = kept[-1][-1] * (weight.T @ read)  # the size of the last stream cancels
+            net(torch.tensor([model.tokenizer.encode(f"{row['cloze']} ")]))
+            read = net.model.norm.weight * net.lm_head.weight[model.tokenizer.encode(row["answer"])[0]]  # type: ignore[union-attr, operator, index]
+            adds = kept[-1][-1] * (project.weight.T @ read)  # the size of the last stream cancels
         expected.append(float(adds.sort(descending=True).values[:10].sum() / adds.abs().sum()))
     handle.remove()
     assert share.at(token="end", layer=1) == pytest.approx(np.mean(expected), rel=1e-6)
