@@ -19,10 +19,6 @@ DERIVED = ("_errors", "_low")
 """Endings of scores that repeat another one: no part of a profile."""
 DRAWS = ((10**5, 100), (4 * 10**5, 39), (10**12, 19))
 """Up to so many pairs of heads, so many random orders: a pairing takes time with the cube of the heads."""
-AGREE = 0.8
-"""The correlation above which, with its whole interval, a score is said to agree head by head."""
-SURE = 0.05
-"""The largest p at which heads are said to be alike beyond chance."""
 
 
 @dataclass(frozen=True)
@@ -133,10 +129,6 @@ class HeadsApart:
         """Whether both have as many layers and heads, so that heads of equal index can be compared."""
         return self.first.size == self.second.size
 
-    def sentences(self) -> tuple[str, ...]:
-        """What the numbers decide, in words."""
-        return (*([_agreement(self.scores)] if self.aligned else ()), _depths(self.scores), _matching(self))
-
 
 def compare_heads(runs: Sequence[Run], names: Sequence[str]) -> tuple[HeadsApart, ...]:
     """The atlas of each further run against that of the first; nothing where a run has none."""
@@ -212,51 +204,3 @@ def _matched(first: Heads, second: Heads, shared: Sequence[str], draws: int) -> 
 def _depth_of(heads: np.ndarray, one: Heads) -> np.ndarray:
     layers, each = one.size
     return heads // each / max(1, layers - 1)
-
-
-def _named(scores: Sequence[str]) -> str:
-    return ", ".join(name.replace("_", " ") for name in scores) or "none"
-
-
-def _agreement(scores: Sequence[ScoreApart]) -> str:
-    known = [one for one in scores if np.isfinite([one.low, one.high]).all()]
-    surely = [one.score for one in known if one.low > AGREE]
-    below = [one.score for one in known if one.high < AGREE]
-    if not known:
-        return "Head by head: not decided, no score varies over enough heads of both."
-    open_ = len(known) - len(surely) - len(below)
-    return (
-        f"Head by head, {len(surely)} of {len(known)} scores correlate above {AGREE:g} with their whole interval "
-        f"({_named(surely)}) and {len(below)} below; not decided: {open_}."
-    )
-
-
-def _depths(scores: Sequence[ScoreApart]) -> str:
-    near = [one.score for one in scores if one.depth_p <= SURE]
-    if not near:
-        return (
-            "By depth: not decided, no score lies nearer in the two models than with the heads of one in random "
-            f"order (p above {SURE:g})."
-        )
-    return (
-        f"By depth, {len(near)} of {len(scores)} scores lie nearer in the two models than with the heads of one in "
-        f"random order (p at most {SURE:g}, one by one): {_named(near)}."
-    )
-
-
-def _matching(found: HeadsApart) -> str:
-    one = found.matched
-    if one is None:
-        return f"Paired by their scores: not decided, {found.unmatched}."
-    numbers = (
-        f"mean correlation of profiles {one.correlation:.2f} over {len(one.pairs)} pairs and {len(one.scores)} scores, "
-        f"p = {one.p:.3g}, given the correlations of scores {one.p_given:.3g}"
-    )
-    if one.p > SURE:
-        return f"Paired by their scores: not decided, random profiles pair as well ({numbers})."
-    if one.p_given > SURE:
-        return f"Paired by their scores: not decided, random heads with as correlated scores pair as well ({numbers})."
-    depth = "" if np.isnan(one.depth) else f"; relative depths of the pairs correlate by {one.depth:.2f}"
-    return (
-        f"Paired by their scores, kinds of heads agree beyond the correlations of scores ({numbers}){depth}."
-    )

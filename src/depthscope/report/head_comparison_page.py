@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from depthscope.charts import Spec, finish, lines
 from depthscope.charts.points import points
 from depthscope.measures.head_labels import RULES
-from depthscope.report.assets import as_json
-from depthscope.report.head_comparison import AGREE, DERIVED, HeadsApart, LabelApart
+from depthscope.report.head_comparison import HeadsApart, LabelApart
 from depthscope.report.head_course import HeadCourse
+from depthscope.report.head_course_page import course_data, course_part
+from depthscope.report.head_sentences import AGREE, sentences
+from depthscope.report.heads_part import HeadsPart, drawn_chart
 from depthscope.report.sections import Chart
 from depthscope.report.tables import MISSING, PageTable, number
 from depthscope.results.measurement import Measurement
@@ -21,45 +22,20 @@ from depthscope.results.measurement import Measurement
 SHOWN = 60
 """Pairs of heads that the page lists."""
 CONTENT = {rule.label for rule in RULES if rule.content}
-DRAWN = 7
-"""Lines of one chart."""
 CENSUS = (
     "All heads of both are counted: there is no interval over heads. Levels shift with text, length and BOS."
 )
 
 
-@dataclass(frozen=True)
-class HeadsPart:
-    """One part of the page: two atlases, or the course of several."""
-
-    title: str
-    sentences: tuple[str, ...]
-    charts: tuple[Chart, ...]
-    tables: tuple[PageTable, ...]
-
-
 def heads_parts(pairs: Sequence[HeadsApart], course: HeadCourse | None) -> tuple[HeadsPart, ...]:
     """All parts on heads: the course first where the runs are checkpoints, then each run against the first."""
-    return (*(() if course is None else (_course_part(course),)), *map(_pair_part, pairs))
+    return (*(() if course is None else (course_part(course),)), *map(_pair_part, pairs))
 
 
 def heads_data(pairs: Sequence[HeadsApart], course: HeadCourse | None) -> dict[str, Any]:
     """The same as JSON values; numbers of heads count layer by layer."""
     found: dict[str, Any] = {"heads": [_pair_data(pair) for pair in pairs]}
-    if course is not None:
-        steps = np.asarray(course.top.axes["step"]).tolist()
-        found["head_course"] = {
-            "steps": steps,
-            "score_top": _by(course.top, "score", 1), "role_share": _by(course.share, "role", 1),
-            **{m.name: _by(m, "role", 0) for m in (course.birth, course.kept, course.kept_birth)},
-            **({} if course.behaviour is None else {"behaviour": _by(course.behaviour, "score", 1)}),
-            **({} if course.onset is None else {course.onset.name: _by(course.onset, "score", 0)}),
-        }  # fmt: skip
-    return found
-
-
-def _by(found: Measurement, axis: str, place: int) -> dict[str, Any]:
-    return {str(name): found.value.take(k, place).tolist() for k, name in enumerate(found.axes[axis])}
+    return found if course is None else {**found, "head_course": course_data(course)}
 
 
 def _pair_data(pair: HeadsApart) -> dict[str, Any]:
@@ -68,7 +44,7 @@ def _pair_data(pair: HeadsApart) -> dict[str, Any]:
         "runs": [pair.first.run, pair.second.run],
         "sizes": [list(pair.first.size), list(pair.second.size)],
         "aligned_by_index": pair.aligned,
-        "sentences": list(pair.sentences()),
+        "sentences": list(sentences(pair)),
         "scores": [asdict(one) for one in pair.scores],
         "labels": [
             asdict(one) | {"shared": None if one.shared is None else one.shared._asdict()}
@@ -83,7 +59,7 @@ def _pair_part(pair: HeadsApart) -> HeadsPart:
     charts = (_labels_chart(pair), _index_chart(pair) if pair.aligned else _depth_chart(pair))
     tables = (score_table(pair), label_table(pair), *([pair_table(pair)] if pair.matched else []))
     title = f"Heads of {pair.second.run} and {pair.first.run}"
-    return HeadsPart(title, pair.sentences(), tuple(c for c in charts if c is not None), tables)
+    return HeadsPart(title, sentences(pair), tuple(c for c in charts if c is not None), tables)
 
 
 def score_table(pair: HeadsApart) -> PageTable:
@@ -186,7 +162,9 @@ def _labels_chart(pair: HeadsApart) -> Chart | None:
         for k, run in enumerate((pair.first.run, pair.second.run))
     }
     said = "; ".join(f"{one.label} {_percent(one.share[0])} and {_percent(one.share[1])}" for one in kept)
-    return _chart("Share of heads with each label", points(series, "role", "label", "share of heads"), said)
+    return drawn_chart(
+        "Share of heads with each label", points(series, "role", "label", "share of heads"), said
+    )
 
 
 def _index_chart(pair: HeadsApart) -> Chart | None:
@@ -200,7 +178,7 @@ def _index_chart(pair: HeadsApart) -> Chart | None:
     found = Measurement("correlation", axis, value, "1", low, high, n_items=n)
     drawn = points({pair.second.run: found}, "score", "score", "correlation over heads of equal index")
     said = f"{int((low > AGREE).sum())} of {len(kept)} scores correlate above {AGREE:g} with their whole interval."
-    return _chart("Scores head by head", drawn, said)
+    return drawn_chart("Scores head by head", drawn, said)
 
 
 def _depth_chart(pair: HeadsApart) -> Chart | None:
@@ -214,84 +192,4 @@ def _depth_chart(pair: HeadsApart) -> Chart | None:
     }
     drawn = points(series, "score", "score", "distance in shares of the depth")
     said = "; ".join(f"{one.score} {one.depth:.2f} against {one.depth_null:.2f}" for one in kept)
-    return _chart("How far apart in depth scores lie", drawn, said)
-
-
-def _course_part(course: HeadCourse) -> HeadsPart:
-    steps = np.asarray(course.top.axes["step"])
-    birth = course.birth
-    born = {str(r): float(v) for r, v in zip(birth.axes["role"], birth.value, strict=True) if np.isfinite(v)}
-    order = sorted(born, key=lambda name: born[name])
-    said = ", then ".join(f"{name.replace('_', ' ')} (step {born[name]:g})" for name in order)
-    sentence = (
-        f"Labels in the order in which they came to stay: {said}."
-        if said
-        else "Not decided: no label is held by any head at the last step."
-    )
-    charts = (_course_chart(course.share, "role", "share of heads", order), _top_chart(course))
-    title = f"Heads over the steps {steps[0]} to {steps[-1]}"
-    said_all = (sentence, *_onsets_said(course))
-    return HeadsPart(title, said_all, tuple(c for c in charts if c is not None), course_tables(course))
-
-
-def _onsets_said(course: HeadCourse) -> tuple[str, ...]:
-    """When what the model can do sets in, one sentence; what came first between two checkpoints is not seen."""
-    if course.onset is None:
-        return ()
-    when = {str(n): float(v) for n, v in zip(course.onset.axes["score"], course.onset.value, strict=True)}
-    there = sorted((name for name in when if np.isfinite(when[name])), key=lambda name: when[name])
-    told = ", ".join(f"{name} (step {when[name]:g})" for name in there)
-    return (f"What the model can do sets in: {told}." if told else "Nothing that the model can do sets in.",)
-
-
-def course_tables(course: HeadCourse) -> tuple[PageTable, ...]:
-    """Births of labels; shares of labels and tops of scores by step."""
-    labels = [str(name) for name in course.birth.axes["role"]]
-    born = zip(labels, course.birth.value, course.kept.value, course.kept_birth.value, strict=True)
-    births = PageTable(
-        "Birth of labels",
-        ("label", "step", "heads at the last step", "median of their steps"),
-        tuple((name.replace("_", " "), *map(number, map(float, cells))) for name, *cells in born),
-        note=f"{course.birth.note}; {course.kept_birth.note}. Steps between two checkpoints are not seen.",
-    )
-    grids = [
-        _grid(course.share, "role", "Share of heads with each label"),
-        _grid(course.top, "score", "Largest scores"),
-    ]
-    if course.behaviour is not None:
-        grids.append(_grid(course.behaviour, "score", "What the model can do"))
-    return births, *grids
-
-
-def _grid(found: Measurement, axis: str, caption: str) -> PageTable:
-    steps = [str(step) for step in found.axes["step"]]
-    rows = tuple(
-        (str(name), *(number(float(v)) for v in found.value[:, k])) for k, name in enumerate(found.axes[axis])
-    )
-    return PageTable(f"{caption} by step", (axis, *steps), rows, note=found.note)
-
-
-def _top_chart(course: HeadCourse) -> Chart | None:
-    """The scores that move most, of those between 0 and 1."""
-    found = course.top
-    with np.errstate(invalid="ignore"):
-        inside = np.isfinite(found.value).all(0) & (np.abs(found.value) <= 1).all(0)
-    inside &= np.array([not str(name).endswith(DERIVED) for name in found.axes["score"]])
-    moved = np.where(inside, np.ptp(np.nan_to_num(found.value), axis=0), -1.0)
-    names = [str(found.axes["score"][k]) for k in np.argsort(-moved) if moved[k] > 0]
-    return _course_chart(found, "score", "mean of the heads with the largest values", names)
-
-
-def _course_chart(found: Measurement, axis: str, title: str, names: Sequence[str]) -> Chart | None:
-    if not names:
-        return None
-    series = {name.replace("_", " "): found.select(**{axis: name}) for name in names[:DRAWN]}
-    left = f" {DRAWN} of {len(names)} are drawn." if len(names) > DRAWN else ""
-    said = f"{title} by step: {', '.join(series)}.{left}"
-    return _chart(f"{title.capitalize()} over the training", lines(series, "step", title), said)
-
-
-def _chart(title: str, layers: list[Spec], said: str) -> Chart:
-    spec = finish(layers, title, said)
-    del spec["title"]
-    return Chart(title, title, "", said, as_json(spec))
+    return drawn_chart("How far apart in depth scores lie", drawn, said)

@@ -34,7 +34,7 @@ class HeadCourse:
         top: [step, score], mean of the TOP share of heads with the largest values. share: [step, role] of heads.
         birth: [role], the step from which on some head has the label at every later step too. kept: [role], heads that
             have it at the last step; kept_birth: [role], the median of the steps from which on they keep it.
-        behaviour: [step, score], what the runs say of what the model can do, of BEHAVIOURS; None where they say nothing.
+        behaviour: [step, score], those of BEHAVIOURS that all runs measured; None without any.
         onset: [score], the step at which each sets in, see `measures.acceleration.onset_step`; None below 4 steps.
     """
 
