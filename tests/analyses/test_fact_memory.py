@@ -167,3 +167,19 @@ def test_what_cannot_be_asked_is_refused(tmp_path: Path) -> None:
     (tmp_path / "facts.jsonl").write_text(json.dumps({"cloze": "the sky is", "answer": "blue"}))
     with pytest.raises(EmptyMaterial, match="0 facts"):
         FactMemories(str(tmp_path / "facts.jsonl")).windows(tiny("llama"), 0)
+
+
+def test_a_limit_takes_the_relations_in_turn(tmp_path: Path) -> None:
+    rows = [
+        {"subject": f"{r}x{k}", "cloze": f"of {r}x{k}", "answer": f"Q{r}{k}", "relation": r}
+        for r in "abc"
+        for k in "12345"
+    ]
+    (tmp_path / "facts.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    windows = FactMemories(str(tmp_path / "facts.jsonl"), limit=6, others=1, texts=1, length=8).windows(
+        tiny("llama"), 0
+    )
+    kinds = [w.about["kind"] for w in windows.items]
+    assert kinds == ["fact", "invented"] * 6 + ["text"]
+    taken = [w.about["relation"] for w in windows.items if w.about["kind"] == "fact"]
+    assert sorted(taken) == ["a", "a", "b", "b", "c", "c"]

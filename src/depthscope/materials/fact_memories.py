@@ -65,7 +65,7 @@ class FactMemories:
         """
         name, found = facts(self.source)
         before, _, words = edges(model.tokenizer, "auto", model.config.model_type)
-        kept = list(self._usable(in_turn(found, 0, seed), model, before, seed))
+        kept = list(self._usable(in_turn(found, self.limit, seed), model, before, seed))
         real = [k for k, (kind, *_) in enumerate(kept) if kind == "fact"]
         if len(real) < 2:
             raise EmptyMaterial(
