@@ -27,11 +27,13 @@ def test_a_cell_is_painted_where_it_stands_and_background_is_grey():
     assert float((other[:, :4, :4] - pixels[:, 4:8, 8:12]).abs().max()) > 0.5
 
 
-@pytest.mark.parametrize("name", ["vit", "dinov2"])
+@pytest.mark.parametrize(
+    ("name", "config", "registers"), [("vit", "", 0), ("dinov2", "Dinov2WithRegistersConfig", 4)]
+)
 def test_received_and_norms_are_those_of_eager_maps(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, config: str, registers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    model = tiny(name, torch.float32)
+    model = tiny(name, torch.float32, config_class=config)
     reading = PictureReading(count=8)
     monkeypatch.setattr("depthscope.engine.study.verified", lambda *_: [])
     run = conduct("image_registers", ImageRegisters(rows=3), model, reading, tmp_path / "run", force=True)
@@ -41,15 +43,19 @@ def test_received_and_norms_are_those_of_eager_maps(
     model.net.set_attn_implementation("eager")  # type: ignore[operator]
     with torch.no_grad():
         out = model.net(pixel_values=pictures.pixels, output_attentions=True, output_hidden_states=True)
-    got = out.attentions[2].mean(1).sum(1)[:, 1:]  # over heads and queries; the class token stands first
+    every = (
+        out.attentions[2].mean(1).sum(1)
+    )  # over heads and queries; the class token stands first, then registers
+    got = every[:, 1 + registers :]
     each = [float(row[grey].mean()) for row, grey in zip(got, pictures.background, strict=True)]
     assert found["received"].at(variant="as it is", layer=2, token="background") == pytest.approx(
         np.mean(each), rel=1e-4
     )
-    size = out.hidden_states[3][:, 1:].norm(dim=-1)
+    size = out.hidden_states[3][:, 1 + registers :].norm(dim=-1)
     ratio = size.amax(1) / size.quantile(0.5, 1, interpolation="lower")
     assert found["norm_ratio"].at(variant="as it is", layer=2) == pytest.approx(float(ratio.mean()), rel=1e-3)
-    assert np.isnan(found["received"].at(variant="as it is", layer=0, token="register"))
+    taken = found["received"].at(variant="as it is", layer=2, token="register")
+    np.testing.assert_allclose(taken, every[:, 1 : 1 + registers].mean() if registers else np.nan, rtol=1e-4)
     assert found["received"].at(variant="random weights", layer=2, token="background") != pytest.approx(
         np.mean(each), rel=1e-6
     )

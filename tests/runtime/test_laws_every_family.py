@@ -91,6 +91,7 @@ SERVED = {
     ),
     "mamba, fp32 residual": ("mamba", "", {"residual_in_fp32": True}),
     "dinov2, gated": ("dinov2", "", {"use_swiglu_ffn": True}),
+    "dinov2, registers": ("dinov2", "Dinov2WithRegistersConfig", {}),
     "phi3, full": ("phi3", "", {"sliding_window": None}),
 }
 

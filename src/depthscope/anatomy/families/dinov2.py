@@ -3,7 +3,7 @@
 from depthscope.anatomy.family import Family
 
 FAMILY = Family(
-    model_types=("dinov2",),
+    model_types=("dinov2", "dinov2_with_registers"),
     blocks="encoder.layer",
     attn=("attention",),
     attn_proj=("attention.o_proj",),
