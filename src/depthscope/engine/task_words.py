@@ -72,5 +72,9 @@ class WordPairs:
     def states(self, model: Model, state: int) -> Float[Tensor, "word d_model"]:
         """The state of each word where it is asked for: the last position of `Q: word`."""
         ids = [[*self.asking.before, *self.asking.ids(f"Q: {word}")] for word in self.words]
-        site = model.anatomy.states()[state]
-        return torch.cat([run(model, Batch.of_ids([row]), read=[site])[site][:, -1] for row in ids]).cpu()
+        site, found = model.anatomy.states()[state], dict[int, Tensor]()
+        for length in sorted({len(row) for row in ids}):  # rows of equal lengths go side by side
+            rows = [k for k, row in enumerate(ids) if len(row) == length]
+            ends = run(model, Batch.of_ids([ids[k] for k in rows]), read=[site])[site][:, -1]
+            found |= dict(zip(rows, ends.cpu(), strict=True))
+        return torch.stack([found[k] for k in range(len(ids))])
