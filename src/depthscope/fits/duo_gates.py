@@ -25,7 +25,7 @@ Source: Xiao et al. 2024 (arXiv 2410.10819), sections 2.2 and 2.3, with the norm
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,12 +33,11 @@ import torch
 from torch import Tensor
 
 from depthscope.anatomy.site import Site
-from depthscope.engine.cells import Items
 from depthscope.engine.needs import Facts
 from depthscope.engine.study import Work
 from depthscope.errors import BadInput, Refused
+from depthscope.fits.gate_findings import each_head, gates_of, sensitivity_of, table_of
 from depthscope.materials.passkeys import Asked, with_passkeys
-from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings
 from depthscope.runtime.gated_attention import gate_loss, gated_layers, last_states
 from depthscope.runtime.head_ablation import Ablation, ablated, kv_group
@@ -47,8 +46,6 @@ from depthscope.store.atomic import write_text
 
 TABLE = "gates.csv"
 """The gates in the run folder, as a table that an atlas of heads joins."""
-BETWEEN = (0.2, 0.8)
-_WINDOW = "its window is no longer than what streaming keeps, or the layer has no attention heads"
 TESTS = 4
 """Texts behind the sensitivity."""
 APART = 10**6
@@ -86,12 +83,13 @@ class DuoGates:
             ),
             np.float64,
         )
-        found = [_by_text(work, sensitivity)]
+        facts = Facts.of(model.anatomy, "texts", work.seed, model.name)
+        found = [sensitivity_of(facts, sensitivity)]
         if self.steps:
             fitted = work.journal.step("gates", self._about(work, "gates"), lambda: self._trained(work))
             gates = np.array(fitted["gates"], np.float64)
-            found += _of_gates(model, gates, np.array(fitted["losses"]), sensitivity.mean(-1))
-            write_text(work.folder / TABLE, _table(_each_head(model, gates)))
+            found += gates_of(facts, gates, np.array(fitted["losses"]), sensitivity.mean(-1))
+            write_text(work.folder / TABLE, table_of(each_head(facts, gates)))
         return Findings({m.name: m for m in found})
 
     def _must_fit(self, model: Model) -> None:
@@ -140,7 +138,7 @@ class DuoGates:
             # side by side, each resumed from its layer
             for k, seen in ablated(model, batch, conditions):
                 apart = full - model.head.normalised(seen[end][0, marks])
-                found[(*cells[k], test)] = float(apart.square().mean())
+                found[(*cells[k], test)] = float(apart.detach().square().mean())
             work.progress("sensitivity", test + 1, TESTS)
         return _as_json(found)
 
@@ -188,54 +186,6 @@ class DuoGates:
         return Batch.of_ids([list(asked.ids)]), torch.tensor(asked.marks, device=model.device)
 
 
-def _each_head(model: Model, groups: np.ndarray) -> np.ndarray:
-    """Numbers [.., kv_head] given to every head that reads that head's keys, [.., head]."""
-    return np.repeat(groups, model.anatomy.n_heads // groups.shape[-1], -1)
-
-
-def _axes(model: Model) -> dict[str, np.ndarray]:
-    return {"layer": np.arange(model.anatomy.n_layers), "head": np.arange(model.anatomy.n_heads)}
-
-
-def _by_text(work: Work, found: np.ndarray) -> Measurement:
-    """[layer, kv_head, text] as a mean over texts with its interval."""
-    model, each = work.model, _each_head(work.model, np.moveaxis(found, -1, 0))
-    facts = Facts.of(model.anatomy, "texts", work.seed, model.name)
-    items = Items(np.array([f"text {k}" for k in range(TESTS)]), facts, noun="texts")
-    note = "squared difference of last states, one key-value group streaming; of the head's group"
-    made = items.mean(each, "sensitivity", _axes(model), "1", note)
-    return replace(made, missing=_WINDOW if np.isnan(each).any() else "")
-
-
-def _of_gates(
-    model: Model, gates: np.ndarray, losses: np.ndarray, sensitivity: np.ndarray
-) -> list[Measurement]:
-    known = gates[np.isfinite(gates)]
-    count = np.asarray(len(known))
-    low, high = BETWEEN
-    between = np.asarray(((known >= low) & (known <= high)).mean())
-    every = np.unique(np.linspace(0, len(losses) - 1, min(20, len(losses))).astype(int))
-    each = _each_head(model, gates)
-    note = "0 streams, 1 keeps all; of the head's key-value group"
-    missing = _WINDOW if np.isnan(each).any() else ""
-    full, open_ = "key-value heads whose gate is above one half", f"gates from {low:g} to {high:g}"
-    return [
-        Measurement("gate", _axes(model), each, "1", note=note, missing=missing),
-        Measurement("share_full", {}, np.asarray((known > 0.5).mean()), "probability", n=count, note=full),
-        Measurement("share_between", {}, between, "probability", n=count, note=open_),
-        Measurement("difference", {"step": every}, losses[every], "1", note="mean squared difference of last states"),
-        _agreement(gates, sensitivity),
-    ]  # fmt: skip
-
-
-def _table(gates: np.ndarray) -> str:
-    """CSV of layer, head and gate; empty where there is none."""
-    lines = [
-        f"{layer},{head},{'' if np.isnan(x) else f'{x:.6g}'}" for (layer, head), x in np.ndenumerate(gates)
-    ]
-    return "\n".join(["layer,head,gate", *lines, ""])
-
-
 def _as_json(values: np.ndarray) -> list[Any]:
     """Lists with None where a number is missing."""
     if values.ndim > 1:
@@ -247,16 +197,3 @@ def rate(step: int, steps: int) -> float:
     """Share of the learning rate: a tenth, rising to 1 over the first fifth of the steps and falling over the last."""
     ramp = max(1, steps // 5)
     return min(1.0, max((step + 1) / ramp, 0.1), max((steps - step) / ramp, 0.1))
-
-
-def _agreement(gates: np.ndarray, sensitivity: np.ndarray) -> Measurement:
-    from scipy.stats import spearmanr
-
-    known = np.isfinite(gates) & np.isfinite(sensitivity)
-    note = "rank correlation of gates and sensitivity over key-value heads"
-    if known.sum() < 3 or np.ptp(gates[known]) == 0 or np.ptp(sensitivity[known]) == 0:
-        return Measurement(
-            "agreement", {}, np.asarray(np.nan), "1", note=note, missing="fewer than 3 different heads"
-        )
-    rho = np.asarray(spearmanr(gates[known], sensitivity[known])[0])
-    return Measurement("agreement", {}, rho, "1", n_items=np.asarray(int(known.sum())), note=note)
