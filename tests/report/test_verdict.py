@@ -18,6 +18,7 @@ from synthetic import (
 )
 
 from depthscope.report import verdict
+from depthscope.report.roles import UNTRAINED
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 
@@ -177,6 +178,7 @@ def test_no_rule_decides_without_an_interval():
         )
         for name, result in results().items()
     }
+    found |= {f"{UNTRAINED}head_atlas": found["head_atlas"]}
     assert [said.decided for said in verdict.verdicts(found)] == [False] * len(verdict.RULES)
 
 

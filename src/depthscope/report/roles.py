@@ -72,10 +72,6 @@ def roles_stand_out(results: Mapping[str, Result]) -> Verdict:
 
     topic = "Which roles of heads stand out"
     own = Role.every(results["head_atlas"])
-    if f"{UNTRAINED}head_atlas" not in results:
-        counts = ", ".join(one.said() for one in own if one.heads) or "no head has a label"
-        because = f"head_atlas/role: {counts}. Untrained weights are read with --null untrained."
-        return Verdict(topic, "Not decided: without a null of untrained weights.", False, because)
     null = {one.label: one for one in Role.every(results[f"{UNTRAINED}head_atlas"])}
     both = [(one, null[one.label]) for one in own if one.label in null]
     p = [
@@ -119,6 +115,5 @@ def roles_in_depth(results: Mapping[str, Result]) -> Verdict:
     parts = [f"early {', '.join(early)}"] if early else []
     parts += [f"late {', '.join(late)}"] if late else []
     rest = len(own) - len(early) - len(late)
-    return Verdict(
-        topic, f"Against random heads lie {'; '.join(parts)}; not decided: {rest} more.", True, because
-    )
+    more = f"; {rest} more may lie anywhere" if rest else ""
+    return Verdict(topic, f"Against random heads lie {'; '.join(parts)}{more}.", True, because)

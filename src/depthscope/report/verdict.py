@@ -33,7 +33,7 @@ from depthscope.report.later_tokens import late_layers
 from depthscope.report.modes import two_kinds_of_prompts
 from depthscope.report.pruning import deepest_may_go
 from depthscope.report.quality import earlier_or_last
-from depthscope.report.roles import roles_in_depth, roles_stand_out
+from depthscope.report.roles import UNTRAINED, roles_in_depth, roles_stand_out
 from depthscope.report.sentence import Cell, Verdict
 from depthscope.report.shortened import tasks_kept
 from depthscope.report.steering import split_stable, text_turns, what_parts_carry
@@ -260,7 +260,7 @@ RULES: tuple[tuple[str, Callable[[Results], Verdict]], ...] = (
     ("grammar_heads", grammar.heads_know_grammar),
     ("grammar_heads", grammar.heads_hold_trees),
     ("minimal_pairs", grammar.pairs_told),
-    ("head_atlas", roles_stand_out),
+    (f"{UNTRAINED}head_atlas", roles_stand_out),
     ("head_atlas", roles_in_depth),
     ("function_vectors", vector_does_tasks),
     ("function_transfer", function_uses.task_of_its_own),
