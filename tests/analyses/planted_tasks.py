@@ -115,7 +115,7 @@ def vectors_of(
         Measurement("chosen_state", {"task": tasks, "variant": np.array(["vector"])}, state, "1", missing="unsolved"),
     ]  # fmt: skip
     rows = [(name, x, y, True, (x, y) not in unsolved) for name, each in pairs.items() for x, y in each]
-    rows.append((str(tasks[0]), "zz", "z", False, True))  # a query of the other half is nobody's
+    rows += [(name, *each[0], False, True) for name, each in pairs.items()]  # one of the other half
     columns = dict(
         zip(
             ("task", "input", "output", "judged", "solved"),

@@ -59,6 +59,9 @@ def test_an_offset_does_the_one_way_task_and_not_the_round_trip(found: Findings)
     for where in ("embedding", "state"):
         assert accuracy.at(task="after", variant=where) == 1
         assert accuracy.at(task="swap", variant=where) == 0
+    # no other token lies where the words lie
+    assert accuracy.at(task="after", variant="embedding, all tokens") == 1
+    assert accuracy.at(task="swap", variant="embedding, all tokens") == 0
     assert found.measurements["closed"].value.tolist() == [0, 1, 0]
 
 

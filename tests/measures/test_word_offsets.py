@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from depthscope.measures import word_offsets
 from depthscope.measures.word_offsets import circles, grouped, held_out_offsets, nearest, shared_length
 
 
@@ -38,6 +39,13 @@ def test_offsets_of_circles_cancel():
 def test_the_nearest_word_is_by_angle_and_never_the_own_one():
     words = torch.tensor([[1.0, 0.0], [9.0, 1.0], [0.0, 1.0]])
     assert nearest(words, words, torch.arange(3)).tolist() == [1, 0, 1]
+
+
+def test_the_nearest_of_many_words_is_found_across_parts(monkeypatch: pytest.MonkeyPatch):
+    points = torch.randn(7, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    whole = nearest(points, points, torch.arange(7))
+    monkeypatch.setattr(word_offsets, "CHUNK", 2)
+    assert nearest(points, points, torch.arange(7)).tolist() == whole.tolist()
 
 
 def test_equal_offsets_share_all_of_their_length():

@@ -14,7 +14,9 @@ ENDS = (*SWEPT, "nothing", "few heads", "many heads", "wrong examples")
 TASKS = ("antonym", "capital", "plural", "past")
 USES = ("vector", "composed", "rebuilt", "random direction", "nothing")
 TEXTS = ("vector", "random direction", "nothing")
-WAYS = ("embedding", "unembedding", "state", "vector", "nothing")
+WAYS = (
+    "embedding", "unembedding", "state", "embedding, all tokens", "unembedding, all tokens", "vector", "nothing",
+)  # fmt: skip
 STRIPES = ("input_share", "end_share", "input_weight", "end_weight")
 
 
@@ -68,12 +70,12 @@ def function_texts(hits: float = 0.3) -> Result:
 
 
 def function_offsets(vector: float = 0.7, closed: float = 1.0) -> Result:
-    level = np.tile([0.3, 0.35, 0.2, vector, 0.0], (4, 1))
-    level[1:, 3:] = np.nan
+    level = np.tile([0.9, 0.9, 0.9, 0.3, 0.35, vector, 0.0], (4, 1))
+    level[1:, 5:] = np.nan
     circle = np.array([closed, 0.0, 0.0, 1.0])
     found = [
         made("accuracy", {"task": TASKS, "variant": WAYS}, level),
-        made("vector_ahead", {"task": TASKS, "variant": WAYS}, level[:, 3:4] - level),
+        made("vector_ahead", {"task": TASKS, "variant": WAYS}, level[:, 5:6] - level),
         made("involution", {"task": TASKS}, [0.5, np.nan, np.nan, np.nan]),
         made("closed", {"task": TASKS}, circle, "1"),
     ]

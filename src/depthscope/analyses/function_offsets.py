@@ -6,19 +6,20 @@ offset can?
 Method: Pairs of a task whose words are one token each. Where enough of them lie in circles (hot, cold, hot; Monday to
 Sunday, Monday) only those count: there the offsets f(x) - x add up to 0, so the best offset is none. An offset is the
 mean over all other groups (pairs that share words) and the guess is the word of the task nearest to x plus it, x left
-out, by cosine: among input embeddings, rows of the unembedding, and states of `Q: x` at the vector's state. The same
-pairs are asked as `Q: x` without examples under the vector of function_vectors, and with nothing. accuracy is the share
-of pairs, group_accuracy that of groups all of whose pairs are right (for opposites: both directions), vector_ahead
-the vector's accuracy minus that of each other on the same pairs. involution is the share of words that the vector,
-asked again for its own answer, brings back; an answer that is the word itself counts as none. offset_length is the
-length of the mean offset over the mean length of offsets. Units are groups.
+out, by cosine: among input embeddings, rows of the unembedding, and states of `Q: x` at the vector's state; for the
+first two also the nearest of all tokens. The same pairs are asked as `Q: x` without examples under the vector of
+function_vectors, and with nothing. accuracy is the share of pairs, group_accuracy that of groups all of whose pairs are
+right (for opposites: both directions), vector_ahead the vector's accuracy minus that of each other on the same pairs.
+involution is the share of words that the vector, asked again for its own answer, brings back; an answer that is the
+word itself counts as none. offset_length is the length of the mean offset over the mean length of offsets. Units are
+groups.
 
 How to read: Opposites lead back (f(f(x)) = x), so no offset does them; a vector far above the offsets there, with a
 high involution, works on what the layers compute and not on embeddings. Capital letters are the contrast: an offset
 goes far, and twice a capital is no way back.
 
-What misleads: An offset chooses among the few words of the task, the vector among all tokens, which favours the offset.
-Opposites are near each other in any case: without any offset the nearest word is often the partner. Tasks that are not
+What misleads: Among the few words of the task the partner is often the only word that is near at all, so that no offset
+finds it too; the vector chooses among all tokens, and so do the offsets named so. Tasks that are not
 solved in context have no vector and say so. The vector was taken from some of these words.
 
 Source: Todd et al. 2024, Function Vectors in Large Language Models (arXiv 2310.15213), on cyclic tasks and offsets of
@@ -88,12 +89,12 @@ class FunctionOffsets:
         task, asking = window.document, Asking.of(model)
         words = WordPairs.of(asking, [tuple(p) for p in window.about["pairs"]], self.pairs, self.fewest, seed)
         count, enough = len(words.pairs), len(words.pairs) >= self.fewest
-        hit, length = np.full((max(1, count), len(OFFSETS)), np.nan), np.full(len(OFFSETS), np.nan)
+        hit, length = np.full((max(1, count), len(OFFSETS), 2), np.nan), np.full(len(OFFSETS), np.nan)
         asked = np.full((max(1, count), 3), np.nan)
         if enough:
             state = fitted.state(task) if fitted.has(task) else model.anatomy.n_layers // 3
-            for k, where in enumerate(_spaces(model, words, state)):
-                hit[:, k], length[k] = words.by_offset(where)
+            for k, (where, every) in enumerate(_spaces(model, words, state)):
+                hit[:, k, 0], hit[:, k, 1], length[k] = words.by_offset(where, every)
             if fitted.has(task):
                 asked[:] = [_asked(model, asking, pair, fitted.vector(task), state) for pair in words.pairs]
         group = np.array([f"{task}/{name}" for name in words.group] or [task])
@@ -115,12 +116,13 @@ def _result(enough: bool, vector: bool) -> str:
     return "a vector" if vector else UNSOLVED
 
 
-def _spaces(model: Model, words: WordPairs, state: int) -> tuple[Tensor, ...]:
-    """Where the words lie: input embeddings, rows of the unembedding, states of the words."""
+def _spaces(model: Model, words: WordPairs, state: int) -> list[tuple[Tensor, Tensor | None]]:
+    """Where the words lie, and all tokens: input embeddings, rows of the unembedding; and states of the words."""
     embedding: Tensor = model.net.get_input_embeddings().weight  # pyright: ignore[reportCallIssue, reportAssignmentType]
     rows = model.head.unembedding()[0]
-    places = (matrix.detach()[words.tokens.to(matrix.device)].cpu().float() for matrix in (embedding, rows))
-    return *places, words.states(model, state).float()
+    every = [matrix.detach().cpu() for matrix in (embedding, rows)]
+    found = [(matrix[words.tokens].float(), matrix) for matrix in every]
+    return [*found, (words.states(model, state).float(), None)]
 
 
 @torch.no_grad()

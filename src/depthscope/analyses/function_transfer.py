@@ -5,22 +5,22 @@ vector rebuilt from the words it says do the task as well?
 
 Method: Vectors, the states they are added to, and the queries are those of function_vectors. transfer is the accuracy
 without examples on one task's queries under each task's vector at that vector's own state. A square of tasks AD + BC -
-AC = BD adds and subtracts three vectors and adds the sum at the first one's state; composition is the accuracy on all
-judged queries of BD, in context, under its own vector, under the sum, and with nothing. A vector is decoded as
-softmax(W_U norm(v)); answers_said is the probability of the first tokens of all the task's answers there. Another
-vector is then fitted by Adam until its `words` likeliest tokens have the same probabilities (said_difference, in nats),
-made as long as the vector, and added in its place (accuracy, variant rebuilt; rebuilt_cosine is its cosine to the
-vector). vector_ahead is the accuracy of the vector minus that of each other thing in the same tasks. Units are queries;
-tasks where a figure is over tasks.
+AC = BD adds and subtracts three vectors; the sum is added at the state where it does most of the queries of BD that are
+not judged, and composition is the accuracy on all judged ones, in context, under its own vector, under the sum, and
+with nothing. A vector is decoded as softmax(W_U norm(v)); answers_said is the probability of the first tokens of all
+the task's answers there. Another vector is then fitted by Adam until its `words` likeliest tokens have the same
+probabilities (said_difference, in nats), made as long as the vector, and added in its place (accuracy, variant rebuilt;
+rebuilt_cosine is its cosine to the vector). vector_ahead is the accuracy of the vector minus that of each other thing
+in the same tasks. Units are queries; tasks where a figure is over tasks.
 
 How to read: A transfer map with its diagonal only says that each vector holds its own task. Blocks are tasks that share
 a vector, such as two that both copy. A sum that does BD says that parts of tasks lie apart in the stream. A rebuilt
 vector that says the same words and does nothing shows that the task is no list of likely words.
 
 What misleads: A task whose answers another task also gives (plurals and third persons) is done by that vector too.
-Queries are those that examples solve; composition alone counts all. The sum is added where its first part works, which
-need not be the best state for it. Matching all tokens exactly gives the vector back, since the unembedding has as many
-directions as the stream: what is judged is then the descent. Rebuilt vectors are only those of one random start.
+Queries are those that examples solve; composition alone counts all. Matching all tokens exactly gives the vector back,
+since the unembedding has as many directions as the stream: what is judged is then the descent. Rebuilt vectors are only
+those of one random start.
 
 Source: Todd et al. 2024, Function Vectors in Large Language Models (arXiv 2310.15213), sections 3.2 and 3.3; the
 transfer of every vector to every task is ours.
@@ -36,7 +36,7 @@ import numpy as np
 from depthscope.anatomy.anatomy import Anatomy
 from depthscope.engine.function_given import Fitted, after_vectors
 from depthscope.engine.function_task import task_rows
-from depthscope.engine.function_uses import Square, own_vectors, ranks_under
+from depthscope.engine.function_uses import Square, composed, own_vectors, ranks_under
 from depthscope.engine.measured import part
 from depthscope.engine.needs import Facts, Needs
 from depthscope.engine.tally import Rows, Tally
@@ -105,7 +105,8 @@ class FunctionTransfer:
             name: (fitted.state(name), fitted.vector(name)) if fitted.has(name) else None
             for name in fitted.tasks
         }
-        own = own_vectors(fitted, task, None if again is None else again.vector, self._squares(), seed)
+        total = composed(model, asking, fitted, task, self._squares())
+        own = own_vectors(fitted, task, None if again is None else again.vector, total, seed)
         ranks = ranks_under(model, asking, queries, {f"of {name}": one for name, one in every.items()} | own)
         names = np.array(fitted.tasks)
         asked = {

@@ -37,13 +37,14 @@ class Fitted:
 
     Args:
         tasks: in the order of the run. vectors: [task d_model], NaN where there is none. states: of each.
-        queries: of each task, those that neither the vector nor its state was taken from.
+        queries: of each task, those that neither the vector nor its state was taken from. others: those that were.
     """
 
     tasks: tuple[str, ...]
     vectors: Float[Tensor, "task d_model"]
     states: tuple[int, ...]
     queries: Mapping[str, tuple[Query, ...]]
+    others: Mapping[str, tuple[Query, ...]]
 
     @classmethod
     def of(cls, given: Mapping[str, Result], source: str, wanted: Sequence[str] = ()) -> Fitted:
@@ -65,7 +66,7 @@ class Fitted:
                 raise UnknownName(f"task of {NAME} in this run", name, tasks)
         states = found["chosen_state"].select(variant="vector").value
         whole = tuple(int(s) if np.isfinite(s) else -1 for s in states)
-        return cls(tasks, torch.from_numpy(found["vector"].value.copy()), whole, _queries(found, tasks))
+        return cls(tasks, torch.from_numpy(found["vector"].value.copy()), whole, *_queries(found, tasks))
 
     @property
     def having(self) -> tuple[str, ...]:
@@ -85,7 +86,8 @@ class Fitted:
         return self.states[self.tasks.index(task)]
 
 
-def _queries(found: Result, tasks: Sequence[str]) -> dict[str, tuple[Query, ...]]:
+def _queries(found: Result, tasks: Sequence[str]) -> list[dict[str, tuple[Query, ...]]]:
+    """Of each task the queries that are judged, and the others."""
     if "queries" not in found.findings.examples:
         raise BadInput(
             f"{NAME} of this run names no queries: it is of another version; run it again elsewhere"
@@ -93,10 +95,15 @@ def _queries(found: Result, tasks: Sequence[str]) -> dict[str, tuple[Query, ...]
     table = found.findings.examples["queries"].columns
     columns = (np.asarray(table[name]).tolist() for name in ("task", "input", "output", "solved", "judged"))
     rows = list(zip(*columns, strict=True))
-    return {
-        task: tuple(Query(x, y, solved) for name, x, y, solved, judged in rows if judged and name == task)
-        for task in tasks
-    }
+    return [
+        {
+            task: tuple(
+                Query(x, y, solved) for name, x, y, solved, own in rows if own == half and name == task
+            )
+            for task in tasks
+        }
+        for half in (True, False)
+    ]
 
 
 def reasoned(found: Measurement, why: str = UNSOLVED) -> Measurement:

@@ -48,20 +48,36 @@ class Square:
             )
         return cls(*found.groups())
 
-    def added(self, fitted: Fitted) -> Added | None:
-        """The sum, at the state of the first task's vector; None where one of the three has no vector."""
+    def vector(self, fitted: Fitted) -> Float[Tensor, " d_model"] | None:
+        """The sum; None where one of the three tasks has no vector."""
         if not all(fitted.has(name) for name in (self.first, self.second, self.less)):
             return None
-        total = fitted.vector(self.first) + fitted.vector(self.second) - fitted.vector(self.less)
-        return fitted.state(self.first), total
+        return fitted.vector(self.first) + fitted.vector(self.second) - fitted.vector(self.less)
+
+
+def composed(
+    model: Model, asking: Asking, fitted: Fitted, task: str, squares: Sequence[Square]
+) -> Added | None:
+    """The sum that should do a task, at the state where it does most of the queries that are not judged.
+
+    Of equal states that of the best mean reciprocal rank; the first part's state where no such query is solved.
+    """
+    sums = ((square, square.vector(fitted)) for square in squares if square.target == task)
+    square, vector = next(sums, (None, None))
+    if square is None or vector is None:
+        return None
+    queries = [query for query in fitted.others[task] if query.solved]
+    if not queries:
+        return fitted.state(square.first), vector
+    states = range(model.anatomy.n_layers + 1)
+    ranks = ranks_under(model, asking, queries, {str(s): (s, vector) for s in states})
+    return int(np.argmax((ranks == 1).mean(0) + 1e-3 * (1 / ranks).mean(0))), vector
 
 
 def own_vectors(
-    fitted: Fitted, task: str, rebuilt: Tensor | None, squares: Sequence[Square], seed: int
+    fitted: Fitted, task: str, rebuilt: Tensor | None, composed: Added | None, seed: int
 ) -> dict[str, Added | None]:
     """What is added to a task's queries besides other tasks' vectors, by name; None where there is no such vector."""
-    sums = (square.added(fitted) for square in squares if square.target == task)
-    composed = next(sums, None)
     if not fitted.has(task):
         nothing = None if composed is None else (composed[0], torch.zeros_like(composed[1]))
         return dict.fromkeys(OWN) | {"composed": composed, "nothing": nothing}

@@ -15,7 +15,9 @@ from depthscope.results.result import Findings
 Columns = Mapping[str, np.ndarray]
 OFFSETS = ("embedding", "unembedding", "state")
 """Where offsets are taken between words."""
-HOW = (*OFFSETS, "vector", "nothing")
+AMONG_ALL = ("embedding, all tokens", "unembedding, all tokens")
+"""The same where the nearest of all tokens is taken, as the vector does."""
+HOW = (*OFFSETS, *AMONG_ALL, "vector", "nothing")
 WITHOUT = f"{UNSOLVED}; or too few of its words are one token"
 """Why a task has no number."""
 
@@ -30,7 +32,9 @@ def found(parts: Mapping[str, Columns], facts: Facts) -> Findings:
     tasks = np.array(one["task"]).astype(str)
     items, by = Items(c["unit"], facts, 1, "groups of words"), {"task": tasks}
     own = np.where(c["task"][:, None] == tasks, 1.0, np.nan)
-    hit = np.concatenate([c["offset"], c["asked"][:, :2]], axis=1)
+    offset = c["offset"]
+    hit = np.concatenate([offset[:, :, 0], offset[:, : len(AMONG_ALL), 1], c["asked"][:, :2]], axis=1)
+    vector = hit[:, HOW.index("vector"), None]
     variants = {**by, "variant": np.array(HOW)}
     note = "pairs of words of one token: nearest word of the task to x plus the offset of other groups, or the answer"
     whole, unit = _whole(c["unit"], hit)
@@ -44,7 +48,7 @@ def found(parts: Mapping[str, Columns], facts: Facts) -> Findings:
             "groups of words all of whose pairs are right",
         ),
         items.mean(
-            own[:, :, None] * (hit[:, 3:4] - hit)[:, None], "vector_ahead", variants, "probability",
+            own[:, :, None] * (vector - hit)[:, None], "vector_ahead", variants, "probability",
             "accuracy of the vector minus that of each, on the same pairs",
         ),
         items.mean(

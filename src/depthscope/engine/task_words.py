@@ -57,17 +57,26 @@ class WordPairs:
         """The token of each word."""
         return torch.tensor([self.asking.within(word)[0] for word in self.words])
 
-    def by_offset(self, where: Float[Tensor, "word d"]) -> tuple[np.ndarray, float]:
-        """Whether each pair's output lies nearest to its input plus the offset of the other groups; |mean| / mean ||.
+    def by_offset(
+        self, where: Float[Tensor, "word d"], every: Float[Tensor, "token d"] | None = None
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """Whether each pair's output lies nearest to its input plus the offset of the other groups.
+
+        Among the `words`; among all tokens, NaN where there are none; and |mean offset| / mean |offset|.
 
         Args:
-            where: a vector for each of the `words`.
+            where: a vector for each of the `words`. every: one for each token.
         """
         place = {word: k for k, word in enumerate(self.words)}
         own, partner = (torch.tensor([place[pair[side]] for pair in self.pairs]) for side in (0, 1))
         x, y = where[own], where[partner]
         points = x + held_out_offsets(x, y, torch.tensor(self.group))
-        return (nearest(points, where, own) == partner).numpy(), shared_length(x, y)
+        among = (nearest(points, where, own) == partner).double().numpy()
+        overall = np.full(len(among), np.nan)
+        if every is not None:
+            tokens = self.tokens
+            overall = (nearest(points, every, tokens[own]) == tokens[partner]).double().numpy()
+        return among, overall, shared_length(x, y)
 
     def states(self, model: Model, state: int) -> Float[Tensor, "word d_model"]:
         """The state of each word where it is asked for: the last position of `Q: word`."""

@@ -14,6 +14,9 @@ from torch import Tensor
 from depthscope.measures.laws import Law
 from depthscope.measures.precision import at_least_float32
 
+CHUNK = 16_384
+"""Words that points are compared with at one time."""
+
 
 def circles(pairs: Sequence[tuple[str, str]]) -> list[int]:
     """Of each pair the number of the circle it is in, counted from 0 as they come; -1 where it is in none.
@@ -63,9 +66,16 @@ def nearest(
 ) -> Int[Tensor, " item"]:
     """The word of the largest cosine to each point, the item's own word left out; the first of equals."""
     some = torch.nn.functional.normalize(at_least_float32(points), dim=-1)
-    cosine = some @ torch.nn.functional.normalize(words.to(some), dim=-1).T
-    cosine[torch.arange(len(points)), own] = -torch.inf
-    return cosine.argmax(-1)
+    best, found = some.new_full((len(points),), -torch.inf), torch.zeros(len(points), dtype=torch.long)
+    for start in range(0, len(words), CHUNK):
+        part = torch.nn.functional.normalize(words[start : start + CHUNK].to(some), dim=-1)
+        cosine = some @ part.T
+        here = (own >= start) & (own < start + len(part))
+        cosine[here.nonzero()[:, 0], own[here] - start] = -torch.inf
+        value, place = cosine.max(-1)
+        found = torch.where(value > best, place + start, found)
+        best = torch.maximum(best, value)
+    return found
 
 
 def shared_length(x: Float[Tensor, "pair d"], y: Float[Tensor, "pair d"]) -> float:

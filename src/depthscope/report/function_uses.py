@@ -12,7 +12,8 @@ from depthscope.results.result import Result
 Results = Mapping[str, Result]
 TASKS = 3
 """Fewer solved tasks than this decide nothing."""
-OFFSETS = ("embedding", "unembedding", "state")
+OFFSETS = ("embedding, all tokens", "unembedding, all tokens")
+"""What chooses among all tokens, as the vector does."""
 
 
 def task_of_its_own(results: Results) -> Verdict:
