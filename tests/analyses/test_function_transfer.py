@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import planted_tasks
 import pytest
 from planted_tasks import VECTORS, lists, observed, tasked, vectors_of, written
 
@@ -77,6 +78,16 @@ def test_a_task_without_a_vector_has_no_numbers_and_can_still_be_composed(tmp_pa
     assert "last_next" in found.notes[0]
     last = found.measurements["composition"].select(task="last_next").value
     np.testing.assert_array_equal(last, [1, np.nan, 1, 0])
+
+
+def test_a_sum_is_added_where_it_works_wherever_its_parts_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(planted_tasks, "STATE", 4)  # above the layer that reads vectors
+    source = written(tmp_path, lists())
+    given = vectors_of(source, lists(), VECTORS)
+    found = observed(tasked(), FunctionTransfer(source, ("last_next",), squares=(SQUARE,), steps=1), given)
+    assert found.measurements["composition"].select(task="last_next").value.tolist() == [1, 0, 1, 0]
 
 
 def test_wrong_parameters_tasks_and_models_are_refused(tmp_path: Path):
