@@ -87,7 +87,7 @@ def test_facts_are_hit_where_their_memory_fires_and_nowhere_else(found: Result) 
     assert found["right_minus_wrong"].at(token="end", option="answer") == pytest.approx(1)
     assert found["fact_minus_invented"].at(token="subject", option="answer") == pytest.approx(0.5)
     assert found["hit_by_layer"].select(token="end", bucket="right").value.tolist() == [0, 1]
-    assert found["auc"].at(score="margin", token="end") == 1
+    assert found["auc"].at(score="addition", token="end") == 1
 
 
 def test_the_answer_is_lost_with_its_memory_and_not_with_others(found: Result) -> None:

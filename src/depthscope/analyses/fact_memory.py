@@ -11,7 +11,7 @@ the answers of other facts, but for so few cases that 5 % of prompts would hit b
 so for memories of the right answer and of the token that the model says, for facts that it gets right, facts that it
 gets wrong, and invented subjects; right_minus_wrong and fact_minus_invented are differences of these shares,
 fact_minus_invented_at_confidence the one that is left at equal probability of what is said. auc says how well the best
-key match, the sum of the ten largest additions, and the margin of the answer's logit tell right from wrong facts.
+key match, the sum of the ten largest additions, and the probability of what is said tell right from wrong facts.
 answer_drop is what the answer's probability loses without the ten neurons that add most to it, and without ten others
 of about equal size. Units are prompts; a cell with fewer than 20 is missing.
 
@@ -126,18 +126,15 @@ def _moments(batch: Batch, seen: View, layers: list[int]) -> Sum:
 
 
 def _said(asked: Asked, logits: torch.Tensor, seen: View) -> dict[str, np.ndarray]:
-    """What is known of each prompt: kind, answer, what is said and how surely, and the margin of the answer."""
-    right, chosen = asked.ids[:, 0], asked.ids[:, 1]
+    """What is known of each prompt: kind, answer, what is said and how surely."""
+    chosen = asked.ids[:, 1]
     rows = torch.arange(len(logits))
-    own = logits[rows, right]
-    others = logits.scatter(1, right[:, None], -torch.inf).amax(-1)
     return {
         "unit": np.array([seen.windows[k].document for k in asked.rows], dtype="U24"),
         "kind": np.array([w.about["kind"] for w in asked.windows], dtype="U8"),
         "cloze": np.array([w.about["cloze"] for w in asked.windows], dtype="U120"),
         "wanted": np.array([w.about["said"] for w in asked.windows], dtype="U40"),
-        "answer": right.numpy(),
+        "answer": asked.ids[:, 0].numpy(),
         "said": chosen.numpy(),
         "confidence": logits.softmax(-1)[rows, chosen].numpy(),
-        "margin": (own - others).numpy(),
     }

@@ -17,7 +17,7 @@ from depthscope.results.result import Findings
 
 KINDS = ("right", "wrong", "invented")
 CONFIDENCE = ("low", "middle", "high")
-SCORES = ("key_match", "addition", "margin")
+SCORES = ("key_match", "addition", "confidence")
 FIRED = 4.0
 """Standard deviations above its mean over running text from which on a memory has fired."""
 FALSE = 0.05
@@ -151,9 +151,9 @@ def _told(hits: Hits, items: Items) -> Measurement:
     """How well each score tells facts that the model gets right from those it does not."""
     real, places = ~hits.chosen[:, 2], len(PLACES)
     high, units = hits.chosen[real, 0], items.unit[real]
-    margin = np.repeat(hits.c["margin"][:, None], places, 1)
+    sure = np.repeat(hits.c["confidence"][:, None], places, 1)
     adds = hits.c["ten"].sum(-1)
-    scores = np.stack([hits.match[:, :, 0].max((-1, -2)), adds, margin], 1)[real]
+    scores = np.stack([hits.match[:, :, 0].max((-1, -2)), adds, sure], 1)[real]
     made = np.full((3, len(SCORES), places), np.nan)
     fewer = min(int(high.sum()), int((~high).sum()))
     if fewer >= items.fewest:
