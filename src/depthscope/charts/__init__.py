@@ -20,7 +20,7 @@ from depthscope.charts.axes import (
     y_scale,
 )
 from depthscope.charts.heads import head_map
-from depthscope.charts.lines import dashed, described, lines, spread_out
+from depthscope.charts.lines import at_middle_level, dashed, described, lines, spread_out
 from depthscope.charts.maps import heat_map, pair_map
 from depthscope.charts.specification import CELLS, HEIGHT, Row, Spec, finish
 from depthscope.charts.steps import STEP_PICKS, step_rows
@@ -34,6 +34,7 @@ __all__ = [
     "STEP_PICKS",
     "Row",
     "Spec",
+    "at_middle_level",
     "colours",
     "dashed",
     "described",

@@ -57,6 +57,14 @@ def spread_out(
     return {label.format(one): found.select(**{axis: one}) for one in drawn}, note
 
 
+def at_middle_level(found: Measurement) -> tuple[dict[str, Measurement], float]:
+    """One series a variant at the middle one of its levels, and that level."""
+    levels = np.sort(np.asarray(found.axes["level"]))
+    level = float(levels[len(levels) // 2])
+    variants = np.asarray(found.axes["variant"]).tolist()
+    return {str(name): found.select(variant=name, level=level) for name in variants}, level
+
+
 def dashed(value: float, words: str) -> list[Spec]:
     """A dashed line across the chart at a value, with `words` on hover; nothing for a missing value."""
     if not math.isfinite(value):

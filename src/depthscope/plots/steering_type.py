@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from depthscope.charts import Spec
-from depthscope.plots.steering_domain import towards
+from depthscope.charts import Spec, at_middle_level, dashed, described, finish, lines, present
 from depthscope.results.result import Result
 
 SUITS = ("component_steering",)
@@ -13,4 +12,6 @@ TITLE = "Vectors towards a class of tokens, from each part"
 
 def plot(result: Result) -> Spec:
     """Gain by layer at the middle strength: vectors of either part, of the stream, and random ones."""
-    return towards(result, "token_type", TITLE)
+    series, level = at_middle_level(present(result, READS)["vector_gain"].select(target="token_type"))
+    drawn = lines(series, "layer", "gain") + dashed(0.0, "no gain")
+    return finish(drawn, TITLE, described(series, "layer"), f"{level:g} mean lengths of a state")
