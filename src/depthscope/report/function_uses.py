@@ -107,7 +107,10 @@ def more_than_offsets(results: Results) -> Verdict:
         backs = found["involution"]
         said = "; ".join(f"{t}, where {Cell.of(backs, task=t).value:.0%} of the words come back" for t in won)
         return Verdict(
-            topic, f"Yes: it is ahead of every offset on the same words in {said}.", True, f"{because}."
+            topic,
+            f"Yes: among all tokens it finds more partners than any offset in {said}.",
+            True,
+            f"{because}.",
         )
     return Verdict(
         topic, f"Not decided: in {', '.join(leads)} an offset may do as much.", False, f"{because}."
