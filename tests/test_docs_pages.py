@@ -75,7 +75,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     few["function_texts"] = {"tasks": ("next_item",), "words": 1, "sentences": 1}
     few["function_offsets"] = {"tasks": ("next_item",), "pairs": 2, "fewest": 2}
     few["mlp_memory"] = {"neurons": 4, "contexts": 2}
-    few["fact_memory"] = {"facts": 2, "others": 1, "texts": 1, "length": 16, "fewest": 1}
+    few["fact_memory"] = {"facts": 3, "others": 1, "texts": 1, "length": 16, "fewest": 1}
     few["iteration_heads"] = {"lengths": (2,), "sequences": 2, "shots": 1}
     short = {"source": "short", "lengths": (24,), "depths": (0.5,), "limit": 1}
     few["induction_heads"] = {"length": 6, "short": 4, "examples": 1}

@@ -798,7 +798,7 @@ PARAMETERS = {
     "function_offsets": {"tasks": ("next_item",), "pairs": 2, "fewest": 2},
     "iteration_heads": {"lengths": (2,), "sequences": 2, "shots": 1, "few": 0},
     "mlp_memory": {"neurons": 4, "contexts": 2},
-    "fact_memory": {"facts": 2, "others": 1, "texts": 1, "length": 8, "fewest": 1},
+    "fact_memory": {"facts": 3, "others": 1, "texts": 1, "length": 8, "fewest": 1},
     "attention_sinks": {"texts": 3, "controls": 1, "length": 16},
     "massive_activations": {"tokens": 32, "documents": 2},
     "streaming_cache": {"texts": 1, "length": 24, "budgets": (8,)},

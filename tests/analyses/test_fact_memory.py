@@ -183,3 +183,10 @@ def test_a_limit_takes_the_relations_in_turn(tmp_path: Path) -> None:
     assert kinds == ["fact", "invented"] * 6 + ["text"]
     taken = [w.about["relation"] for w in windows.items if w.about["kind"] == "fact"]
     assert sorted(taken) == ["a", "a", "b", "b", "c", "c"]
+
+
+def test_answers_that_all_begin_alike_are_refused(tmp_path: Path) -> None:
+    rows = [{"subject": f"x{k}", "cloze": f"of x{k}", "answer": f"Q{k}"} for k in "123"]
+    (tmp_path / "facts.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    with pytest.raises(EmptyMaterial, match="all begin with one token"):
+        FactMemories(str(tmp_path / "facts.jsonl"), texts=1, length=8).windows(tiny("llama"), 0)

@@ -73,6 +73,11 @@ class FactMemories:
                 "with a token, and does not hold the answer"
             )
         pool = sorted({about["answer"] for _, _, about in kept})
+        if len(pool) < 2:
+            raise EmptyMaterial(
+                f"the answers of the {len(real)} facts of {name} all begin with one token of {model.name}, so none can "
+                "be held against another; give more facts"
+            )
         items: list[Window] = []
         for kind, ids, about in kept:
             draw = np.random.default_rng([seed, 5, len(items)])
