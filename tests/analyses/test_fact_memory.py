@@ -171,7 +171,7 @@ def test_what_cannot_be_asked_is_refused(tmp_path: Path) -> None:
 
 def test_a_limit_takes_the_relations_in_turn(tmp_path: Path) -> None:
     rows = [
-        {"subject": f"{r}x{k}", "cloze": f"of {r}x{k}", "answer": f"Q{r}{k}", "relation": r}
+        {"subject": f"{r}x{k}", "cloze": f"of {r}x{k}", "answer": f"{k}{r}", "relation": r}
         for r in "abc"
         for k in "12345"
     ]
