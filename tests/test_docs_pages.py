@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
+from contract_tables import MEASUREMENTS
 
 import depthscope as ds
 from depthscope import errors
@@ -16,7 +17,6 @@ from depthscope.cli.app import VERBS, loaded
 from depthscope.registry import ANALYSES, FAMILIES
 from depthscope.results.result import Text
 from depthscope.runtime.laws import LAWS
-from depthscope.runtime.predictor import Design, Predictor, Predictors, save_predictors
 from depthscope.runtime.verify import MEDIAN, TOLERANCE
 from depthscope.store.run import Run
 
@@ -54,44 +54,11 @@ def plain(text: str) -> str:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """All analyses on a tiny model; one that sweeps hundreds of problems by default sweeps a few."""
-    out = tmp_path_factory.mktemp("docs") / "run"
-    few = {
-        "augmentation_invariance": {"texts": 6, "views": 2, "words": 4},
-        "layer_similarity": {"texts": 8, "words": 4},
-        "layer_quality": {"limit": 12, "draws": 1},
-        "depth_by_difficulty": {"source": "brackets", "per_level": 1, "shots": 0},
-    }
-    few["extreme_inputs"] = {"prompts": 2, "longest": 8, "lengths": (8, 16), "draws": 1, "copies": (3,)}
-    few["entropy_modes"] = {"prompts": 4, "longest": 16}
-    model = ds.load("tiny-llama")
-    guess = Predictor(Design(heads=1, head_dim=4, variance=True), model.anatomy.d_model)
-    predictor = str(save_predictors(out.parent / "predictor", Predictors({1: guess})))
-    few["predictability"] = {"predictor": predictor}
-    few["component_probes"] = {"predictor": predictor, "window": 24, "probed": 2, "controls": (), "steps": 10}
-    one = dict.fromkeys(("shots", "taken", "corrupted", "queries", "heads"), 1)
-    few["function_vectors"] = {"tasks": ("next_item",), "solved": 0.0, **one}
-    few["function_transfer"] = {"tasks": ("next_item",), "words": 2, "steps": 1}
-    few["function_texts"] = {"tasks": ("next_item",), "words": 1, "sentences": 1}
-    few["function_offsets"] = {"tasks": ("next_item",), "pairs": 2, "fewest": 2}
-    few["mlp_memory"] = {"neurons": 4, "contexts": 2}
-    few["fact_memory"] = {"facts": 3, "others": 1, "texts": 1, "length": 16, "fewest": 1}
-    few["iteration_heads"] = {"lengths": (2,), "sequences": 2, "shots": 1}
-    short = {"source": "short", "lengths": (24,), "depths": (0.5,), "limit": 1}
-    few["induction_heads"] = {"length": 6, "short": 4, "examples": 1}
-    few["induction_ablation"] = {"sizes": (1,), "draws": 1, "length": 6, "examples": 1, "text_length": 16}
-    few["head_composition"] = {"readers": 1, "length": 6, "examples": 1}
-    few["fuzzy_induction"] = {"relations": ("same",), "prompts": 1, "shown": 2}
-    few["retrieval_heads"] = {**short, "echo": 4, "echoes": 1}
-    few["retrieval_ablation"] = {**short, "sizes": (1,), "draws": 1}
-    few["sink_content"] = {"documents": 9, "length": 16, "most": 10}
-    few["minimal_pairs"] = {"pairs": 2}
-    few["grammar_heads"] = {"source": "", "sentences": 6, "fewest": 1}
-    few["attention_sinks"] = {"texts": 2, "controls": 1, "length": 16}
-    few["massive_activations"] = {"tokens": 64, "documents": 2}
-    few["streaming_cache"] = {"texts": 1, "length": 24, "budgets": (8,)}
-    asked = [ANALYSES[name](**few.get(name, {})) for name in ANALYSES]
-    return ds.audit(model, asked, tokens=512, window=32, out=out)
+    """A run that reads a text, and questions beside it."""
+    asked = [ANALYSES["logit_lens"](), ANALYSES["option_depth"](items=2, shots=0)]
+    return ds.audit(
+        ds.load("tiny-llama"), asked, tokens=512, window=32, out=tmp_path_factory.mktemp("docs") / "run"
+    )
 
 
 @pytest.mark.parametrize("name", ANALYSES.names)
@@ -105,13 +72,12 @@ def test_every_analysis_has_a_page_in_the_nav_with_its_question_and_its_source(n
 
 
 @pytest.mark.parametrize("name", ANALYSES.names)
-def test_the_table_of_measurements_is_what_a_run_holds(run: Run, name: str):
+def test_the_table_of_measurements_is_what_runs_of_every_family_are_held_to(name: str):
     said = {
         names(cell)[0]: (names(axes), unit)
         for cell, axes, unit, _ in rows(part(page(f"analyses/{name}.md"), "Measurements"))
     }
-    found = {n: (tuple(m.axes), m.unit) for n, m in run[name].findings.measurements.items()}
-    assert said == found
+    assert said == MEASUREMENTS[name]
 
 
 @pytest.mark.parametrize("name", ANALYSES.names)
