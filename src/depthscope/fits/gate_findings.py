@@ -41,9 +41,8 @@ def gates_of(
         gates, sensitivity: [layer, kv_head], NaN where there is no gate. losses: of each step.
     """
     known = gates[np.isfinite(gates)]
-    count = np.asarray(len(known))
     low, high = BETWEEN
-    between = np.asarray(((known >= low) & (known <= high)).mean())
+    heads = Items(np.array([f"head {k}" for k in range(len(known))]), facts, noun="heads")
     every = np.unique(np.linspace(0, len(losses) - 1, min(20, len(losses))).astype(int))
     each = each_head(facts, gates)
     note = "0 streams, 1 keeps all; of the head's key-value group"
@@ -51,8 +50,8 @@ def gates_of(
     full, open_ = "key-value heads whose gate is above one half", f"gates from {low:g} to {high:g}"
     return [
         Measurement("gate", _axes(facts), each, "1", note=note, missing=missing),
-        Measurement("share_full", {}, np.asarray((known > 0.5).mean()), "probability", n=count, note=full),
-        Measurement("share_between", {}, between, "probability", n=count, note=open_),
+        heads.mean((known > 0.5).astype(float), "share_full", {}, "probability", full),
+        heads.mean(((known >= low) & (known <= high)).astype(float), "share_between", {}, "probability", open_),
         Measurement("difference", {"step": every}, losses[every], "1", note="mean squared difference of last states"),
         _agreement(gates, sensitivity),
     ]  # fmt: skip

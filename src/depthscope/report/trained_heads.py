@@ -10,8 +10,8 @@ from depthscope.report.sentence import Cell, Verdict
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Result
 
-OPEN = 0.2
-"""Share of gates that may be left between closed and open where it is said that heads part."""
+OPEN = 0.25
+"""Share of gates that may at most be left between closed and open where it is said that heads part."""
 FEWEST = 8
 """Gates below which nothing is said."""
 RESTS = 0.3
@@ -26,14 +26,14 @@ def gates_part(results: Mapping[str, Result]) -> Verdict:
         return Verdict(topic, "Not decided: no gate was trained, only single groups were closed.", False, "")
     full, between, same = (Cell.of(found[name]) for name in ("share_full", "share_between", "agreement"))
     because = (
-        f"duo_gates/share_full is {full.said()}, share_between {between.value:.3g} (threshold {OPEN:g}); agreement "
+        f"duo_gates/share_full is {full.said()}, share_between {between.said()} (at most {OPEN:g}); agreement "
         f"with the sensitivity is {same.value:.2g}."
     )
     if (full.n or 0) < FEWEST:
         return Verdict(
             topic, f"Not decided: fewer than {FEWEST} key-value heads have a gate.", False, because
         )
-    if between.value > OPEN:
+    if between.high > OPEN:
         sentence = f"Not decided: {between.value:.0%} of the gates are neither open nor closed; train longer."
         return Verdict(topic, sentence, False, because)
     if full.value == 1:
