@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from depthscope.engine.study import conduct
 from depthscope.errors import BadInput, EmptyMaterial, Refused
@@ -62,13 +63,12 @@ def test_received_and_norms_are_those_of_eager_maps(
 
 
 def test_photos_are_cut_to_squares_and_their_quiet_patches_are_background(tmp_path: Path):
-    image = pytest.importorskip("PIL.Image")
     rng = np.random.default_rng(0)
     for k in range(8):
         loud = rng.integers(0, 255, (16, 24, 3)).astype(np.uint8)
         loud[:8] = 128
         (tmp_path / f"class{k % 2}").mkdir(exist_ok=True)
-        image.fromarray(loud).save(tmp_path / f"class{k % 2}" / f"{k}.png")
+        Image.fromarray(loud).save(tmp_path / f"class{k % 2}" / f"{k}.png")
     windows = PictureReading(str(tmp_path), 8).windows(tiny("vit")).items
     found = shown(windows, CUT)
     assert found.label.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from depthscope.errors import BadInput, EmptyMaterial, Refused
+from depthscope.errors import BadInput, EmptyMaterial, MissingPackage, Refused
 from depthscope.materials.data import data_path
 from depthscope.materials.window import Window, Windows
 from depthscope.runtime.model import Model
@@ -207,12 +207,12 @@ def _photo(path: Path, cut: Cut) -> Tensor:
     """[colour y x] of one photo, its middle square scaled to the model's size.
 
     Raises:
-        Refused: where pillow is not installed or the model reads no three colours. BadInput: for a damaged file.
+        MissingPackage: without pillow. Refused: where the model reads no three colours. BadInput: for a damaged file.
     """
     try:
         from PIL import Image
     except ImportError as error:
-        raise Refused("photos are read with pillow, which is not installed: pip install pillow") from error
+        raise MissingPackage("the reader of photos", "pip install 'depthscope[images]'") from error
     if cut.colours != 3:
         raise Refused(f"photos have 3 colours, the model reads {cut.colours}")
     try:
