@@ -13,6 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from depthscope.fits.shown_layer import ShownLayer
+
 START = 0
 LOUD = 3**-0.5
 """Deviation of pairs at the start: that of the keys and values of tokens, whose projections are drawn as torch does."""
@@ -59,35 +61,6 @@ class Chains:
         return on & (before != START)
 
 
-class Layer(nn.Module):
-    """Attention and an MLP behind LayerNorms; with a `pair` each head also sees a learned key and value."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-        self.pair: nn.Parameter | None = None
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The stream behind the layer, and attention [row head query key], a learned pair as the last key."""
-        q, k, v = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in self.qkv(self.before(x)).chunk(3, -1)
-        )
-        length = x.shape[1]
-        hidden = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
-        if self.pair is not None:
-            key, value = (own.expand(len(x), -1, -1, -1) for own in self.pair)
-            k, v = torch.cat([k, key], 2), torch.cat([v, value], 2)
-            hidden = functional.pad(hidden, (0, 1), value=False)
-        scores = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).masked_fill(hidden, -torch.inf)
-        attention = scores.softmax(-1)
-        x = x + self.out((attention @ v).transpose(1, 2).flatten(2))
-        return x + self.mlp(self.between(x)), attention
-
-
 class BiasNet(nn.Module):
     """The model: tokens with learned places, layers, an unembedding of its own."""
 
@@ -95,7 +68,7 @@ class BiasNet(nn.Module):
         super().__init__()
         self.token, self.place = nn.Embedding(chains.tokens, width), nn.Embedding(chains.length, width)
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, chains.tokens)
-        self.layers = nn.ModuleList(Layer(width, heads) for _ in range(layers))
+        self.layers = nn.ModuleList(ShownLayer(width, heads, causal=True) for _ in range(layers))
         for layer in self.layers if pair else ():
             # drawn last, so that networks of one seed are equal but for the pairs
             layer.pair = nn.Parameter(LOUD * torch.randn(2, 1, heads, 1, width // heads))

@@ -10,28 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from depthscope.fits.shown_layer import ShownLayer
 from depthscope.materials.pictures import Pictures
-
-
-class Layer(nn.Module):
-    """Attention and an MLP behind LayerNorms, with the attention it used."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The stream behind the layer, and attention [row head query key]."""
-        q, k, v = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in self.qkv(self.before(x)).chunk(3, -1)
-        )
-        attention = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1)
-        x = x + self.out((attention @ v).transpose(1, 2).flatten(2))
-        return x + self.mlp(self.between(x)), attention
 
 
 class RegisterNet(nn.Module):
@@ -42,7 +22,7 @@ class RegisterNet(nn.Module):
         self.cells = pictures.side**2
         self.texture = nn.Embedding(pictures.textures, width)
         self.place = nn.Parameter(0.02 * torch.randn(self.cells, width))
-        self.layers = nn.ModuleList(Layer(width, heads) for _ in range(layers))
+        self.layers = nn.ModuleList(ShownLayer(width, heads, causal=False) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.own, self.whole = nn.Linear(width, pictures.textures), nn.Linear(width, pictures.textures)
         # drawn last: encoders of one seed differ in their registers only
