@@ -19,14 +19,9 @@ OFFSETS = ("embedding, all tokens", "unembedding, all tokens")
 def task_of_its_own(results: Results) -> Verdict:
     """Whether a function vector is one task's own: it is ahead of other tasks' vectors on its task's queries."""
     topic = "Whether a function vector is one task's own"
-    cell = Cell.of(results["function_transfer"]["vector_ahead"], variant="other tasks")
-    if few := _too_few(topic, cell):
-        return few
-    because = f"function_transfer/vector_ahead of other tasks is {cell.said()} tasks; the threshold is 0."
-    if cell.low <= 0:
-        return Verdict(topic, "Not decided: other tasks' vectors may do as much.", False, because)
-    lead = f"Yes: on its own task a vector is {cell.value:.0%} of the queries ahead of other tasks' vectors."
-    return Verdict(topic, lead, True, because)
+    same = "other tasks' vectors may do as much"
+    more = "on its own task a vector is {:.0%} of the queries ahead of other tasks' vectors"
+    return _ahead(results, topic, "other tasks", same, more)
 
 
 def vectors_add_up(results: Results) -> Verdict:
@@ -58,14 +53,9 @@ def vectors_add_up(results: Results) -> Verdict:
 def more_than_words(results: Results) -> Verdict:
     """Whether a function vector is more than the words it says: one rebuilt from its words does less."""
     topic = "Whether a function vector is more than the words it says"
-    cell = Cell.of(results["function_transfer"]["vector_ahead"], variant="rebuilt")
-    if few := _too_few(topic, cell):
-        return few
-    because = f"function_transfer/vector_ahead of rebuilt is {cell.said()} tasks; the threshold is 0."
-    if cell.low <= 0:
-        return Verdict(topic, "Not decided: a vector rebuilt from its words may do as much.", False, because)
-    lead = f"Yes: a vector rebuilt from its likeliest words does {cell.value:.0%} of the queries fewer."
-    return Verdict(topic, lead, True, because)
+    same = "a vector rebuilt from its words may do as much"
+    more = "a vector rebuilt from its likeliest words does {:.0%} of the queries fewer"
+    return _ahead(results, topic, "rebuilt", same, more)
 
 
 def works_in_texts(results: Results) -> Verdict:
@@ -125,3 +115,14 @@ def _too_few(topic: str, cell: Cell) -> Verdict | None:
     if np.isfinite(cell.value) and (cell.n or 0) >= TASKS:
         return None
     return Verdict(topic, f"Not decided: {cell.n or 0} tasks have a vector, {TASKS} are needed.", False, "")
+
+
+def _ahead(results: Results, topic: str, variant: str, same: str, more: str) -> Verdict:
+    """Whether vectors are ahead of a variant on their own tasks; `more` takes by how much."""
+    cell = Cell.of(results["function_transfer"]["vector_ahead"], variant=variant)
+    if few := _too_few(topic, cell):
+        return few
+    because = f"function_transfer/vector_ahead of {variant} is {cell.said()} tasks; the threshold is 0."
+    if cell.low <= 0:
+        return Verdict(topic, f"Not decided: {same}.", False, because)
+    return Verdict(topic, f"Yes: {more.format(cell.value)}.", True, because)
