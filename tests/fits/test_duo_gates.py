@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -127,3 +128,26 @@ def test_what_has_no_gates_is_refused(tmp_path: Path) -> None:
         conduct("duo_gates", DuoGates(), tiny("mamba"), text, tmp_path / "a", force=True)
     with pytest.raises(Refused, match="no causal language model"):
         conduct("duo_gates", DuoGates(), tiny("bert"), text, tmp_path / "b", force=True)
+
+
+def test_passkeys_that_do_not_fit_are_refused_before_anything_runs(tmp_path: Path) -> None:
+    short = Reading(["o" * 40] * 3, tokens=100, window=32)
+    with (
+        mock.patch.object(DuoGates, "_sensitivity", side_effect=AssertionError),
+        pytest.raises(BadInput, match="there is room for 32"),
+    ):
+        conduct(
+            "duo_gates",
+            DuoGates(steps=0, start=1, recent=4),
+            tiny("llama"),
+            short,
+            tmp_path / "a",
+            force=True,
+        )
+
+
+def test_ends_of_documents_that_hold_no_passkey_are_left_out(tmp_path: Path) -> None:
+    ends_short = Reading(["o" * 160] * 3, tokens=480, window=128)
+    study = DuoGates(steps=0, passkeys=1, words=1, start=1, recent=4)
+    found = conduct("duo_gates", study, tiny("llama"), ends_short, tmp_path / "a", force=True)["duo_gates"]
+    assert np.isfinite(found["sensitivity"].value).all()

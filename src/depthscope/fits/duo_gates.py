@@ -77,6 +77,9 @@ class DuoGates:
         """Sensitivity, then gates; both are steps of the journal."""
         model = work.model
         self._must_fit(model)
+        for step in (*range(APART, APART + TESTS), *range(self.steps)):
+            # words differ in their tokens: what does not fit is refused before anything runs
+            self._text(work, step)
         sensitivity = np.array(
             work.journal.step(
                 "sensitivity", self._about(work, "sensitivity"), lambda: self._sensitivity(work)
@@ -111,8 +114,9 @@ class DuoGates:
         return {**own, **more, "seed": work.seed}
 
     def _text(self, work: Work, step: int) -> Asked:
-        """A window of the run's text with its passkeys, as long as the window was."""
-        windows = work.windows.items
+        """One of the longest windows of the run's text with its passkeys, as long as the window was."""
+        longest = max(len(window.ids) for window in work.windows.items)
+        windows = [window for window in work.windows.items if len(window.ids) == longest]
         draw = np.random.default_rng([work.seed, 77, step])
         window = windows[int(draw.integers(len(windows)))]
         return with_passkeys(
