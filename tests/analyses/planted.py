@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -148,3 +149,23 @@ def chance(logits: Mapping[int, float]) -> np.ndarray:
 def logit(said: float, size: float) -> float:
     """The logit of a token that `said` holds at that strength in a stream of that norm, through an RMS norm."""
     return SHARP * said / np.sqrt(size**2 / WIDTH + 1e-6)
+
+
+def silent_gpt2(neurons: int) -> Any:
+    """A gpt2 of two layers of which only the embedding and the unembedding do anything; a test wires its MLPs."""
+    net: Any = tiny(
+        "gpt2", n_layer=2, n_head=2, n_embd=2 * V, vocab_size=V, n_inner=neurons, tie_word_embeddings=False
+    ).net
+    base, one = net.transformer, torch.eye(V, dtype=torch.float64)
+    with torch.no_grad():
+        base.wpe.weight.zero_()
+        base.wte.weight.copy_(torch.cat([one, -one], 1))
+        net.lm_head.weight.copy_(torch.cat([one, -one], 1))
+        base.ln_f.weight.fill_(1)
+        for block in base.h:
+            for part in (block.attn.c_proj, block.mlp.c_proj, block.mlp.c_fc):
+                part.weight.zero_()
+                part.bias.zero_()
+            block.ln_2.weight.fill_(1)
+            block.ln_2.bias.zero_()
+    return net

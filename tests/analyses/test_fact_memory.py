@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from planted import look
+from planted import look, silent_gpt2
 
 from depthscope.analyses.fact_memory import FactMemory
 from depthscope.errors import BadInput, EmptyMaterial, Refused
@@ -28,24 +28,10 @@ TENTH, PLACE = 9, 1
 
 def remembering() -> Model:
     """A gpt2 whose neuron 2 waits for the tenth position and says Z, neuron 5 for a "7" and says Q; else silent."""
-    model = tiny(
-        "gpt2", n_layer=2, n_head=2, n_embd=2 * V, vocab_size=V, n_inner=32, tie_word_embeddings=False
-    )
-    net, base = model.net, model.net.transformer
-    one = torch.eye(V, dtype=torch.float64)
+    net = silent_gpt2(32)
     with torch.no_grad():
-        base.wpe.weight.zero_()  # type: ignore[union-attr, operator]
-        base.wpe.weight[TENTH, PLACE], base.wpe.weight[TENTH, V + PLACE] = 1.0, -1.0  # type: ignore[union-attr, index]
-        base.wte.weight.copy_(torch.cat([one, -one], 1))  # type: ignore[union-attr, operator]
-        net.lm_head.weight.copy_(torch.cat([one, -one], 1))  # type: ignore[union-attr, operator]
-        base.ln_f.weight.fill_(1)  # type: ignore[union-attr, operator]
-        for block in base.h:  # type: ignore[union-attr]
-            for part in (block.attn.c_proj, block.mlp.c_proj, block.mlp.c_fc):
-                part.weight.zero_()
-                part.bias.zero_()
-            block.ln_2.weight.fill_(1)
-            block.ln_2.bias.zero_()
-        mlp = base.h[1].mlp  # type: ignore[union-attr, index]
+        net.transformer.wpe.weight[TENTH, PLACE], net.transformer.wpe.weight[TENTH, V + PLACE] = 1.0, -1.0
+        mlp = net.transformer.h[1].mlp
         for neuron, waits, says in ((5, KEY, ANSWER), (2, PLACE, KNOWN)):
             mlp.c_fc.weight[waits, neuron] = 1.0
             mlp.c_proj.weight[neuron, says], mlp.c_proj.weight[neuron, V + says] = 9.0, -9.0

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from planted import look, rising, value
+from planted import look, rising, silent_gpt2, value
 
 from depthscope.analyses.mlp_memory import MlpMemory
 from depthscope.engine.tally import Top
@@ -21,23 +21,9 @@ V, ASKED, SAID = 64, 20, 30
 
 def remembering() -> Model:
     """A gpt2 whose layer 1 holds one memory: neuron 5 waits for token ASKED and says token SAID; the rest is silent."""
-    model = tiny(
-        "gpt2", n_layer=2, n_head=2, n_embd=2 * V, vocab_size=V, n_inner=8, tie_word_embeddings=False
-    )
-    net, base = model.net, model.net.transformer
-    one = torch.eye(V, dtype=torch.float64)
+    net = silent_gpt2(8)
     with torch.no_grad():
-        base.wpe.weight.zero_()  # type: ignore[union-attr, operator]
-        base.wte.weight.copy_(torch.cat([one, -one], 1))  # type: ignore[union-attr, operator]
-        net.lm_head.weight.copy_(torch.cat([one, -one], 1))  # type: ignore[union-attr, operator]
-        base.ln_f.weight.fill_(1)  # type: ignore[union-attr, operator]
-        for block in base.h:  # type: ignore[union-attr]
-            for part in (block.attn.c_proj, block.mlp.c_proj, block.mlp.c_fc):
-                part.weight.zero_()
-                part.bias.zero_()
-            block.ln_2.weight.fill_(1)
-            block.ln_2.bias.zero_()
-        mlp = base.h[1].mlp  # type: ignore[union-attr, index]
+        mlp = net.transformer.h[1].mlp
         mlp.c_fc.weight[ASKED, 5], mlp.c_proj.weight[5, SAID], mlp.c_proj.weight[5, V + SAID] = 1.0, 9.0, -9.0
     return assembled(net, FAMILIES["gpt2"], "gpt2")
 

@@ -80,9 +80,8 @@ class FunctionOffsets:
         """Rows of pairs: whether each offset and the vector find the partner, and whether the vector leads back."""
         del batch
         fitted, total = Fitted.of(given, self.source, self.tasks), Tally({})
-        for window in seen.windows:
-            if window.document in fitted.tasks:
-                total = total.add(self._task(model, window, fitted, seen.seed))
+        for window in fitted.own(seen.windows):
+            total = total.add(self._task(model, window, fitted, seen.seed))
         return total
 
     def _task(self, model: Model, window: Window, fitted: Fitted, seed: int) -> Tally:

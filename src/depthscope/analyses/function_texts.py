@@ -80,11 +80,10 @@ class FunctionTexts:
         """Rows of words: whether the answer occurs in each sentence, with what is added."""
         del batch
         fitted, every, total = Fitted.of(given, self.source, self.tasks), sentences_of(self.texts), Tally({})
-        for window in seen.windows:
+        for window in fitted.own(seen.windows):
             task = window.document
-            if task in fitted.tasks:
-                columns = self._written(model, fitted, task, suited(every, task)[: self.sentences], seen.seed)
-                total = total.add(Tally({"texts": task_rows(window.index, task, columns)}))
+            columns = self._written(model, fitted, task, suited(every, task)[: self.sentences], seen.seed)
+            total = total.add(Tally({"texts": task_rows(window.index, task, columns)}))
         return total
 
     def _written(

@@ -90,9 +90,8 @@ class FunctionTransfer:
         """Rows of queries under every vector, and one of what each vector says."""
         del batch
         fitted, total = Fitted.of(given, self.source, self.tasks), Tally({})
-        for window in seen.windows:
-            if window.document in fitted.tasks:
-                total = total.add(self._task(model, window, fitted, seen.seed))
+        for window in fitted.own(seen.windows):
+            total = total.add(self._task(model, window, fitted, seen.seed))
         return total
 
     def _task(self, model: Model, window: Window, fitted: Fitted, seed: int) -> Tally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from depthscope.anatomy.anatomy import Anatomy
 from depthscope.engine.needs import Needs, SweepNeed
 from depthscope.errors import BadInput, Refused, UnknownName
 from depthscope.materials.task_pairs import TaskPairs
+from depthscope.materials.window import Window
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Result
 
@@ -45,6 +46,10 @@ class Fitted:
     states: tuple[int, ...]
     queries: Mapping[str, tuple[Query, ...]]
     others: Mapping[str, tuple[Query, ...]]
+
+    def own(self, windows: Iterable[Window]) -> Iterator[Window]:
+        """The windows that stand for one of these tasks."""
+        return (window for window in windows if window.document in self.tasks)
 
     @classmethod
     def of(cls, given: Mapping[str, Result], source: str, wanted: Sequence[str] = ()) -> Fitted:
