@@ -56,6 +56,29 @@ def test_every_kind_of_row_is_a_question(tmp_path: Path) -> None:
     assert tasks["entailment"][0].options == ("True", "False")
 
 
+def test_options_may_be_the_words_of_each_question(tmp_path: Path, model: Model) -> None:
+    rows = [
+        {
+            "task": "sums",
+            "prompt": f"2 + {k} =",
+            "options": [k + 2, k + 3][:: 1 - 2 * (k % 2)],
+            "answer": k + 2,
+        }
+        for k in range(6)
+    ]
+    path = written(tmp_path, *rows)
+    asked = questions(path)[1]["sums"]
+    assert [q.options[q.gold] for q in asked] == ["2", "3", "4", "5", "6", "7"]
+    assert asked[1].options == ("4", "3")
+    found = OptionPrompts(path, items=2, shots=2, controls=False).windows(model, 0).items
+    for w in found:
+        said = model.tokenizer.encode("".join(w.about["options"]))
+        assert w.about["candidates"] == said
+        assert decoded(list(w.ids), "= ")
+    with pytest.raises(BadInput, match="row 1 cannot be asked"):
+        questions(written(tmp_path, rows[0] | {"answer": 9}))
+
+
 def test_two_files_of_one_kind_are_two_tasks(tmp_path: Path) -> None:
     rows = [{"sentence": "a", "label": k} for k in (0, 1)]
     (tmp_path / "b").mkdir()

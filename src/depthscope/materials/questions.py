@@ -68,8 +68,15 @@ def _paraphrase(row: Row) -> Question:
     return Question("paraphrase", text, ("No", "Yes"), ("No", "Yes").index("Yes" if row["label"] else "No"))
 
 
+def _worded(row: Row) -> Question:
+    """A prompt of one's own, whose options follow in their own words; a task file of choices is such rows."""
+    options = tuple(map(str, row["options"]))
+    return Question(str(row["task"]), row["prompt"], options, options.index(str(row["answer"])))
+
+
 TEMPLATES = (
     Template(("question", "choices", "answer_index"), _choice),
+    Template(("task", "prompt", "options", "answer"), _worded),
     Template(("premise", "hypothesis", "label"), _entailment),
     Template(("sentence1", "sentence2", "label"), _paraphrase),
     Template(("sentence", "label_name"), _sentiment),
@@ -113,10 +120,13 @@ def _asked(name: str, number: int, row: Row) -> Question:
 
 
 def _used(asked: Sequence[Question]) -> list[Question]:
-    """The questions with only those options that are right somewhere; letters stay as they are."""
-    if asked[0].pseudo:
-        return list(asked)
+    """The questions with only those options that are right somewhere.
+
+    Letters stay as they are, and so do options that differ from question to question.
+    """
     options = asked[0].options
+    if asked[0].pseudo or any(q.options != options for q in asked):
+        return list(asked)
     right = [o for o in options if any(q.options[q.gold] == o for q in asked)]
     if len(right) < 2:
         raise BadInput(
