@@ -211,6 +211,15 @@ def test_a_plot_of_what_was_not_measured_is_left_out_and_the_table_says_why(tmp_
     assert "Effect of skipping a layer on every later layer's write" in text
 
 
+def test_a_plot_of_what_is_measured_only_on_request_is_left_out_where_nobody_asked(tmp_path: Path):
+    plain = replace(results()["logit_lens"], analysis="representation_profile")
+    page = Page(
+        write_report(write_run(tmp_path / "run", {"representation_profile": plain})).read_text("utf-8")
+    )
+    assert "Effective rank within the block" not in page.text
+    assert "representation_profile holds none of prompt_entropy" in page.text
+
+
 def test_a_chart_that_cannot_be_drawn_says_so_and_its_section_stands(tmp_path: Path):
     broken = result("head_patterns", [*head_patterns().findings.measurements.values()][:3])
     odd = Measurement("distance", {"layer": np.arange(2)}, np.ones(2), "tokens")

@@ -10,6 +10,7 @@ from depthscope.results.result import Result
 SUITS = ("representation_profile",)
 READS = ("sublayer_effective_rank",)
 TITLE = "Effective rank within the block"
+ON_REQUEST = True
 
 
 def plot(result: Result) -> Spec:

@@ -115,8 +115,14 @@ def _plots_for(result: Result) -> list[tuple[str, Callable[[Result], dict[str, A
 
 
 def _empty(draw: Callable[..., Any], result: Result) -> bool:
-    """Whether all that a plot reads is there and nowhere has a value: its table says why, a chart would say nothing."""
+    """Whether a chart would say nothing.
+
+    All that the plot reads is there and nowhere has a value, so that its table says why; or nothing of it is there and
+    its module says `ON_REQUEST = True`: it draws what an analysis measures only where a parameter asks for it.
+    """
     found = [result.findings.measurements.get(m) for m in _about(draw, "READS", ())]
+    if _about(draw, "ON_REQUEST", False) and all(m is None for m in found):
+        return True
     return bool(found) and all(m is not None and not np.isfinite(m.value).any() for m in found)
 
 
