@@ -500,6 +500,13 @@ MEASUREMENTS: dict[str, dict[str, Row]] = {
         "offset_length": (("task", "variant"), "1"),
         "closed": (("task",), "1"),
     },
+    "function_reach": {
+        **dict.fromkeys(("accuracy", "lost"), (("task", "bucket", "variant"), "probability")),
+        "accuracy_mean": (("bucket", "variant"), "probability"),
+        "tokens": (("task", "bucket"), "tokens"),
+        "frequency": (("task", "bucket"), "1"),
+        "rule_share": (("task",), "1"),
+    },
     "mlp_memory": {
         **dict.fromkeys(
             ("agreement", "agreement_chance", "value_probability"), (("layer", "mode"), "probability")
@@ -673,7 +680,13 @@ for asking in ("predictability", "component_probes"):
     REFUSALS["bert", asking] = (
         "it is no causal language model: a state has seen the tokens it would be predicted before"
     )
-for asking in ("function_vectors", "function_transfer", "function_texts", "function_offsets"):
+for asking in (
+    "function_vectors",
+    "function_transfer",
+    "function_texts",
+    "function_offsets",
+    "function_reach",
+):
     REFUSALS["bert", asking] = "it is no causal language model, so no answer follows a prompt"
 REFUSALS["bert", "mlp_memory"] = (
     "it is no causal language model: there is no next token that a value could say"
@@ -773,6 +786,7 @@ PARAMETERS = {
     "function_transfer": {"tasks": ("next_item",), "words": 2, "steps": 1},
     "function_texts": {"tasks": ("next_item",), "words": 1, "sentences": 1},
     "function_offsets": {"tasks": ("next_item",), "pairs": 2, "fewest": 2},
+    "function_reach": {"tasks": ("next_item",), "words": 1, "shots": 1, "fewest": 1},
     "iteration_heads": {"lengths": (2,), "sequences": 2, "shots": 1, "few": 0},
     "mlp_memory": {"neurons": 4, "contexts": 2},
     "fact_memory": {"facts": 3, "others": 1, "texts": 1, "length": 8, "fewest": 1},
@@ -830,6 +844,7 @@ BY_DATA = {
             "function_transfer",
             "function_texts",
             "function_offsets",
+            "function_reach",
             "iteration_heads",
             "fact_memory",
             "head_atlas",

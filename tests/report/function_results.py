@@ -17,6 +17,7 @@ TEXTS = ("vector", "random direction", "nothing")
 WAYS = (
     "embedding", "unembedding", "state", "embedding, all tokens", "unembedding, all tokens", "vector", "nothing",
 )  # fmt: skip
+REACH = ("vector", "random direction", "examples", "nothing")
 STRIPES = ("input_share", "end_share", "input_weight", "end_weight")
 
 
@@ -82,6 +83,17 @@ def function_offsets(vector: float = 0.7, closed: float = 1.0) -> Result:
     return result("function_offsets", found)
 
 
+def function_reach(invented: float = 0.5, frequent: float = 0.8, known: bool = True) -> Result:
+    level = np.full((4, 3, 4), np.nan)
+    level[:, 0], level[:, 1] = [frequent, 0.02, 0.9, 0.0], [frequent - 0.1, 0.02, 0.9, 0.0]
+    level[2:, 2] = [invented, 0.02, 0.9, 0.0] if known else np.nan
+    axes = {"task": TASKS, "bucket": ("frequent", "rare", "invented"), "variant": REACH}
+    lost = {**axes, "bucket": ("rare", "invented")}
+    return result(
+        "function_reach", [made("accuracy", axes, level), made("lost", lost, level[:, :1] - level[:, 1:])]
+    )
+
+
 def iteration_heads(stripe: float = 0.98, accuracy: float = 0.99, without: float = 0.02) -> Result:
     share = np.full((LAYERS, HEADS), 0.05)
     share[1, 3], share[3] = stripe, np.nan
@@ -107,7 +119,8 @@ def mlp_memory() -> Result:
 
 
 MADE = (
-    function_vectors, function_transfer, function_texts, function_offsets, iteration_heads, mlp_memory,
+    function_vectors, function_transfer, function_texts, function_offsets, function_reach, iteration_heads,
+    mlp_memory,
 )  # fmt: skip
 
 

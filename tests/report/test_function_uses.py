@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from function_results import TASKS, function_offsets, function_texts, function_transfer
+from function_results import TASKS, function_offsets, function_reach, function_texts, function_transfer
 from grammar_results import made
 from test_functions import with_value
 
@@ -79,6 +79,27 @@ def test_a_way_there_and_back_is_the_vector_s_where_every_offset_does_less(
 ):
     said = uses.more_than_offsets({"function_offsets": function_offsets(vector, closed)})
     assert (said.decided, words in said.sentence) == (decided, True), said.sentence
+
+
+@pytest.mark.parametrize(
+    ("invented", "known", "decided", "words"),
+    [
+        (0.5, True, True, "Yes: of invented words it does plural 50% (frequent words 80%)"),
+        (0.04, True, True, "No: of invented words it does plural 4%"),
+        (0.08, False, False, "no task that follows a rule has a vector"),
+    ],
+)
+def test_a_vector_reaches_invented_words_where_it_does_more_than_nothing(
+    invented: float, known: bool, decided: bool, words: str
+):
+    said = uses.reaches_invented_words({"function_reach": function_reach(invented, known=known)})
+    assert (said.decided, words in said.sentence) == (decided, True), said.sentence
+
+
+def test_a_vector_between_nothing_and_half_of_the_frequent_words_decides_nothing():
+    said = uses.reaches_invented_words({"function_reach": function_reach(0.1, frequent=0.2)})
+    assert not said.decided
+    assert "of invented words it does plural 10%" in said.sentence
 
 
 def test_without_enough_tasks_nothing_is_said():

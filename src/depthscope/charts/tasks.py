@@ -20,9 +20,9 @@ class Across(NamedTuple):
     colour: str
 
 
-def task_map(result: Result, name: str, across: Across, title: str) -> Spec:
-    """A measurement over tasks and one further axis; tasks without a value stay empty."""
-    found = present(result, (name,))[name]
+def task_map(result: Result, name: str, across: Across, title: str, **at: str) -> Spec:
+    """A measurement over tasks and one further axis, at one label of each other axis; empty where it has no value."""
+    found = present(result, (name,))[name].select(**at)
     layer, note = heat_map(found, {"task": "task", across.axis: across.words}, across.colour)
     height = max(160, 26 * len(found.axes["task"]))
     return finish([layer], title, _told(found.value, across), note, height=height)

@@ -183,6 +183,11 @@ class Asking:
 
     def prompt(self, examples: Sequence[Pair], query: Pair) -> Prompt:
         """A prompt with its examples, and the first token of the right answer behind it."""
+        ids, answer = self.answered(examples, query)
+        return ids, answer[0]
+
+    def answered(self, examples: Sequence[Pair], query: Pair) -> tuple[list[int], list[int]]:
+        """A prompt with its examples, and all tokens of the right answer behind it."""
         text = "".join(f"Q: {x}\nA: {y}\n\n" for x, y in examples) + f"Q: {query[0]}\nA:"
         ids = self.ids(text)
         after = self.ids(f"{text} {query[1]}")[len(ids) :]
@@ -190,7 +195,7 @@ class Asking:
         if len(after) > len(space) and after[: len(space)] == space:
             # a space that is a token of its own belongs to the prompt: the answer is what comes behind it
             ids, after = ids + space, after[len(space) :]
-        return [*self.before, *ids], after[0]
+        return [*self.before, *ids], after
 
     def extends(self, pair: Pair) -> bool:
         """Whether the ids of prompt and answer begin with those of the prompt; else no token is the answer's first."""

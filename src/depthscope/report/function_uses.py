@@ -107,6 +107,39 @@ def more_than_offsets(results: Results) -> Verdict:
     )
 
 
+def reaches_invented_words(results: Results) -> Verdict:
+    """Whether a function vector does words that nobody has met: invented ones, in tasks that follow a rule."""
+    topic = "Whether a function vector does words that the model has never met"
+    found = results["function_reach"]["accuracy"]
+    kinds = ("frequent", "invented")
+    cells = {
+        str(t): {(k, v): Cell.of(found, task=t, bucket=k, variant=v) for k in kinds for v in ("vector", "nothing")}
+        for t in np.asarray(found.axes["task"])
+    }  # fmt: skip
+    there = {t: c for t, c in cells.items() if np.isfinite(c["invented", "vector"].value)}
+    if not there:
+        return Verdict(
+            topic, "Not decided: no task that follows a rule has a vector.", False, f"{found.missing}."
+        )
+    because = "; ".join(
+        f"function_reach/accuracy of {t} on invented words is {c['invented', 'vector'].said()}"
+        for t, c in there.items()
+    )
+    said = ", ".join(
+        f"{t} {c['invented', 'vector'].value:.0%} (frequent words {c['frequent', 'vector'].value:.0%})"
+        for t, c in there.items()
+    )
+    if all(c["invented", "vector"].low > max(c["invented", "nothing"].high, 0) for c in there.values()):
+        return Verdict(
+            topic, f"Yes: of invented words it does {said}, more than nothing.", True, f"{because}."
+        )
+    if all(c["invented", "vector"].high < c["frequent", "vector"].low / 2 for c in there.values()):
+        return Verdict(
+            topic, f"No: of invented words it does {said}, less than half as many.", True, f"{because}."
+        )
+    return Verdict(topic, f"Not decided: of invented words it does {said}.", False, f"{because}.")
+
+
 def _least(cells: list[Cell]) -> Cell:
     return min(cells, key=lambda cell: cell.low)
 

@@ -268,6 +268,7 @@ RULES: tuple[tuple[str, Callable[[Results], Verdict]], ...] = (
     ("function_transfer", function_uses.more_than_words),
     ("function_texts", function_uses.works_in_texts),
     ("function_offsets", function_uses.more_than_offsets),
+    ("function_reach", function_uses.reaches_invented_words),
     ("iteration_heads", iteration_head_works),
 )
 """Which analysis a rule needs, and the rule; in the order of the box."""
