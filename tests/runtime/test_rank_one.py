@@ -31,6 +31,21 @@ def test_the_key_gives_the_new_value_and_keys_orthogonal_under_the_moment_give_w
     torch.testing.assert_close(new @ other, weight @ other)
 
 
+def test_the_moment_holds_the_keys_of_first_positions_and_its_ridge_does_not():
+    model = tiny("llama")
+    proj = model.net.model.layers[1].mlp.down_proj  # type: ignore[union-attr]
+    read: list[torch.Tensor] = []
+    hook = proj.register_forward_pre_hook(lambda _, given: read.append(given[0][0].double()))
+    with torch.no_grad():
+        for ids in (IDS, IDS[::-1]):
+            model.net(input_ids=torch.tensor([ids]))
+    hook.remove()
+    keys = torch.cat(read)
+    behind = torch.cat([k[1:] for k in read])
+    expected = keys.T @ keys / 12 + 0.5 * behind.square().mean() * torch.eye(keys.shape[1])
+    torch.testing.assert_close(second_moment(model, 1, [Batch.of_ids([IDS, IDS[::-1]])], ridge=0.5), expected)
+
+
 def test_two_pairs_in_turn_disturb_each_other_by_what_their_keys_share():
     weight, moment = torch.zeros(3, 4, dtype=torch.float64), torch.eye(4, dtype=torch.float64)
     a = torch.tensor([1.0, 0, 0, 0], dtype=torch.float64)

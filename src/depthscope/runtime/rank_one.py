@@ -78,23 +78,26 @@ def key_at(model: Model, layer: int, spots: Sequence[Spot]) -> Float[Tensor, " d
 def second_moment(
     model: Model, layer: int, batches: Iterable[Batch], ridge: float = 1e-2
 ) -> Float[Tensor, "d_mlp d_mlp"]:
-    """Mean of k k^T over positions from 1 on, float64, with `ridge` times its mean diagonal added.
+    """Mean of k k^T over all positions, float64, plus `ridge` times the mean diagonal of positions from 1 on.
+
+    First positions count here: the key of a sink is so long that what a change gives it otherwise ruins the model. They
+    do not count in the ridge, which would be set by them alone.
 
     Raises:
-        BadInput: where there is no position.
+        BadInput: where there is no position behind a first one.
     """
-    site, total, count = f"L{layer}.mlp_hidden", torch.zeros(1), 0
+    site, total, square, count, behind = f"L{layer}.mlp_hidden", torch.zeros(1), 0.0, 0, 0
     for batch in batches:
         used = batch.mask.clone()
         used[:, 0] = False
-        keys = run(model, batch, read=[site])[site][used].double()
+        read = run(model, batch, read=[site])[site].double()
+        keys = read[batch.mask.bool()]
         total, count = total.to(keys) + keys.T @ keys, count + len(keys)
-    if not count:
+        square, behind = square + float(read[used.bool()].square().mean(-1).sum()), behind + int(used.sum())
+    if not behind:
         raise BadInput("the second moment of keys needs a position behind the first one; there is none")
     found = total / count
-    return found + ridge * found.diagonal().mean() * torch.eye(
-        len(found), dtype=found.dtype, device=found.device
-    )
+    return found + ridge * square / behind * torch.eye(len(found), dtype=found.dtype, device=found.device)
 
 
 def inserted(
