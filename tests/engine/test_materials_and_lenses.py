@@ -162,6 +162,21 @@ def test_equal_materials_share_a_pass_and_others_do_not(
     assert {p.stem for p in (tmp_path / "three/inputs").iterdir()} == {"text", *names}
 
 
+def test_states_are_held_only_in_passes_where_something_reads_them(
+    llama: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    held: list[int] = []
+
+    def watched(model: Model, batch: Any, **how: Any) -> Any:
+        seen = real_run(model, batch, **how)
+        held.append(len(seen))
+        return seen
+
+    monkeypatch.setattr(execute, "run", watched)
+    audit(llama, [PromptLoss(), "head_patterns"], out=tmp_path, **HOW)
+    assert set(held) == {0, llama.anatomy.n_layers + 1}, "heads read no states, a decode reads them all"
+
+
 def test_short_prompts_share_a_shard_beyond_eight_rows(llama: Model, tmp_path: Path):
     run = audit(llama, [PromptLoss(6)], out=tmp_path / "run", **HOW)
     lengths = {len(w.ids) for w in Prompts(6).windows(llama, 0).items}

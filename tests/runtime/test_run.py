@@ -91,6 +91,22 @@ def test_final_is_the_last_state_after_the_final_norm() -> None:
     close(seen["final"], model().net.model.norm(seen["L3.resid_post"]).detach())  # type: ignore[operator]
 
 
+def test_norms_are_those_of_what_passed_and_nothing_is_kept() -> None:
+    halved = edits.scale("L1.resid_post", 0.5)
+    whole = run(model(), IDS, read=STATES, edit=[halved])
+    seen = run(model(), IDS, norms=STATES, edit=[halved])
+    assert not seen
+    assert set(seen.norms) == set(model().anatomy.states())
+    for site, norm in seen.norms.items():
+        close(norm, whole[site].square().sum(-1).sqrt())
+
+
+def test_norms_of_halves_are_measured_in_float32_and_a_pass_ends_after_the_last_of_them() -> None:
+    seen = run(tiny("llama", torch.bfloat16, seed=10), IDS, norms=["L1.resid_post"])
+    assert [norm.dtype for norm in seen.norms.values()] == [torch.float32]
+    assert finished("llama", [], norms=["L1.resid_post"]) == [1, 1, 0, 0]
+
+
 def test_the_stream_between_the_sublayers_is_added_up() -> None:
     seen = run(
         model(), IDS, read=["L1.resid_pre", "L1.resid_mid", "L1.attn_out", "L1.mlp_out", "L1.resid_post"]

@@ -65,7 +65,8 @@ class FuzzyInduction:
             raise Refused("it is no causal language model, so no label follows a prompt")
         if not anatomy.has_unembedding():
             raise Refused("it has no unembedding, so it gives no label")
-        return Needs(own_queries=True, material=FuzzyPairs(self.relations, self.prompts, self.shown))
+        states = frozenset({"L0.resid_pre", "L*.resid_post"})
+        return Needs(states, own_queries=True, material=FuzzyPairs(self.relations, self.prompts, self.shown))
 
     def _names(self) -> tuple[str, ...]:
         return self.relations or tuple(PAIRS)

@@ -96,7 +96,8 @@ class InductionHeads:
                 f"length={self.length}, short={self.short}; both blocks are needed, of 2 tokens or more"
             )
         material = Repeats(self.length, self.short, self.examples, self.bos)
-        return Needs(own_queries=True, values=True, material=material)
+        last = frozenset({str(anatomy.states()[-1])})
+        return Needs(last, own_queries=True, values=True, material=material)
 
     def observe(self, model: Model, batch: Batch, seen: View, given: Mapping[str, Result]) -> Tally:
         """Scores of each example, one row an example; its losses by position."""
@@ -206,7 +207,7 @@ def _mean(values: Tensor) -> np.ndarray:
 def _behaviour(model: Model, batch: Batch, seen: View, rows: list[int]) -> dict[str, PerDocument]:
     """Loss of each token of both copies behind the one before it, and whether it is the most likely."""
     start = seen.windows[rows[0]].about["start"]
-    loss, right = losses(model, seen.states[-1, rows], batch.ids[rows])
+    loss, right = losses(model, seen[model.anatomy.states()[-1]][rows], batch.ids[rows])
     units = [seen.units[row] for row in rows]
     places = slice(max(0, start - 1), None)
     return {"loss": PerDocument.of(units, loss[:, places]), "right": PerDocument.of(units, right[:, places])}

@@ -103,7 +103,8 @@ class RetrievalHeads:
             raise Refused("it has no unembedding, so it gives no answer")
         if self.decoding not in DECODING:
             raise UnknownName("decoding", self.decoding, DECODING)
-        return Needs(own_queries=True, material=self.material())
+        last = frozenset({str(anatomy.states()[-1])}) if self.decoding == "teacher" else frozenset[str]()
+        return Needs(last, own_queries=True, material=self.material())
 
     def material(self) -> Needles:
         """The needles that are read."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from depthscope.engine.needs import Analysis, Needs
-from depthscope.engine.shard import Shard
+from depthscope.engine.shard import STATES, Shard
 from depthscope.engine.tally import Tally
 from depthscope.engine.view import View, queries_of
 from depthscope.materials.window import Windows
@@ -116,18 +116,20 @@ def _observe(model: Model, job: Job, shard: Shard) -> Observed:
 
 
 def look(model: Model, job: Job, shard: Shard) -> View:
-    """The pass of one shard: a capture reads the union of sites; a sweep reads states and records calls, in float32."""
+    """The pass of one shard: a capture reads the union of sites; a sweep reads states and records calls, in float32.
+
+    Of every state the norms are taken; the states themselves are held only where something reads them.
+    """
     batch = batch_of(job, shard)
-    states = ("L0.resid_pre", "L*.resid_post")
     windows, union = tuple(job.windows.items[w] for w in shard.windows), job.union
     if shard.sweep is not None:
-        seen = run(model.precise, batch, read=states, record=True)
+        seen = run(model.precise, batch, read=sorted(STATES), norms=STATES, record=True)
     else:
         asked = None
         if union.every_query or union.own_queries:
             asked = queries_of(union, windows, batch.length)
-        sites = [*states, *sorted(union.sites - set(states))]
-        seen = run(model, batch, read=sites, queries=asked, values=union.values)
+        sites = sorted(union.sites | STATES if union.decode else union.sites)
+        seen = run(model, batch, read=sites, norms=STATES, queries=asked, values=union.values)
     return View(seen, job.union, shard, job.seed, windows, job.lenses, job.windows)
 
 

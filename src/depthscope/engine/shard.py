@@ -18,7 +18,7 @@ TOKENS = 2048
 """Token ids a shard of a material with marked positions may hold: prompts are short, eight of them are too few."""
 _SWEEP_TOKENS = 256
 STATES = frozenset({"L0.resid_pre", "L*.resid_post"})
-"""Read by every pass."""
+"""The states: every pass measures their norms, and holds them where something reads them."""
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ class View(Mapping[Site, Tensor]):
     @cached_property
     def norms(self) -> Float[Tensor, "state row token"]:
         """Norm of every state at every position; padded positions are NaN."""
-        norms = torch.stack([torch.linalg.vector_norm(state, dim=-1) for state in self.each_state])
+        norms = torch.stack([self.seen.norms[site] for site in self.seen.model.anatomy.states()])
         return torch.where(self.seen.batch.mask, norms, torch.nan)
 
     @cached_property

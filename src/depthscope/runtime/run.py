@@ -29,6 +29,9 @@ class Seen(Mapping[Site, Tensor]):
     """What one forward pass showed: site -> tensor [row token width] (heads: [row token head d_head]).
 
     Index it by a Site or by its text: `seen["L5.resid_post"]`. A `resid_mid` is added up when asked for.
+
+    Args:
+        norms: site -> length of its vectors in float32 or more, [row token], where only that was asked for.
     """
 
     model: Model
@@ -36,6 +39,7 @@ class Seen(Mapping[Site, Tensor]):
     tensors: dict[Site, Tensor]
     calls: Mapping[int, Call] = field(default_factory=dict)
     heads: Mapping[int, Heads] = field(default_factory=dict)
+    norms: Mapping[Site, Tensor] = field(default_factory=dict)
 
     def __getitem__(self, site: Site | str) -> Tensor:
         site = self.model.anatomy.resolve(site)
@@ -79,6 +83,7 @@ def run(
     batch: Batch | str | Sequence[str] | Tensor,
     *,
     read: Iterable[Site | str] = (),
+    norms: Iterable[Site | str] = (),
     edit: Iterable[Edit] = (),
     record: bool = False,
     queries: Tensor | None = None,
@@ -90,6 +95,7 @@ def run(
     Args:
         batch: a Batch, one text, several texts (padded on the right) or token ids [row token].
         read: sites or patterns ("L*.attn_out"); reads see edited values.
+        norms: sites or patterns whose vectors are measured as they pass and not kept, for `.norms`.
         edit: edits, applied in order.
         record: keep each block's call arguments, so that the pass can be replayed from any layer.
         queries: positions whose attention rows can be asked for afterwards with `.pattern(layer)`, [query], or each
@@ -101,12 +107,17 @@ def run(
         Refused: when a site does not exist in this architecture; BadInput: when text or sites are malformed.
     """
     batch = as_batch(model, batch).to(model.device)
-    sites = _sites(model, read)
+    sites, measured = _sites(model, read), _sites(model, norms)
     edits = tuple(edit)
     store: dict[Site, Tensor] = {}
+    lengths = _Norms()
     calls: dict[int, Call] = {}
     heads: dict[int, Heads] = {}
-    places = [*_recording(model, calls, record), *taps(model.anatomy, sites, edits, store, batch.length)]
+    places = [
+        *_recording(model, calls, record),
+        *taps(model.anatomy, sites, edits, store, batch.length),
+        *taps(model.anatomy, measured, (), lengths, batch.length),
+    ]
     with ExitStack() as stack:
         stack.enter_context(torch.set_grad_enabled(gradient))
         stack.enter_context(
@@ -114,13 +125,21 @@ def run(
                 [
                     *_tracking(model, heads, queries, values, stack),
                     *places,
-                    *_stop(model, sites, record, queries),
+                    *_stop(model, (*sites, *measured), record, queries),
                 ]
             )
         )
         with contextlib.suppress(Enough):
             base_model(model.net)(**batch.inputs, **quiet(model))
-    return Seen(model, batch, store, calls, heads)
+    return Seen(model, batch, store, calls, heads, lengths)
+
+
+class _Norms(dict[Site, Tensor]):
+    """Takes tensors and keeps the lengths of their vectors."""
+
+    def __setitem__(self, site: Site, value: Tensor) -> None:
+        kind = torch.promote_types(value.dtype, torch.float32)
+        super().__setitem__(site, torch.linalg.vector_norm(value.to(kind), dim=-1))
 
 
 def as_batch(model: Model, batch: Batch | str | Sequence[str] | Tensor) -> Batch:
