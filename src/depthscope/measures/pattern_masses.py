@@ -6,6 +6,7 @@ weights times the lengths of values; Xiao et al. 2024 (2309.17453), first keys a
 """
 
 import math
+from itertools import combinations
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -103,17 +104,31 @@ def group_spread(
         raise BadInput(f"{rows.shape[1]} heads do not fall into groups of {group}")
     if group == 1:
         return torch.full(rows.shape[:3], math.nan, device=rows.device)
-    each = at_least_float32(rows).unflatten(1, (-1, group))
-    found = row_divergence(each[:, :, :, None], each[:, :, None])
-    return (found.sum(3) / (group - 1)).flatten(1, 2)
+    each = _smoothed(rows, SMOOTHING).unflatten(1, (-1, group)).unbind(2)
+    own = [_entropy(row) for row in each]
+    total = [torch.zeros_like(entropy) for entropy in own]
+    # a pair at a time: all together are group times the rows
+    for one, other in combinations(range(group), 2):
+        apart = _between(each[one], each[other], own[one], own[other])
+        total[one] += apart
+        total[other] += apart
+    return (torch.stack(total, 2) / (group - 1)).flatten(1, 2)
 
 
 def row_divergence(
     first: Float[Tensor, "... key"], second: Float[Tensor, "... key"], smoothing: float = SMOOTHING
 ) -> Float[Tensor, "..."]:
     """JS = H((p + q) / 2) - (H(p) + H(q)) / 2 in nats, 0 .. ln 2, of rows smoothed to (1 - s) A + s / n over n keys."""
-    p, q = (at_least_float32(x) * (1 - smoothing) + smoothing / x.shape[-1] for x in (first, second))
-    return (_entropy((p + q) / 2) - (_entropy(p) + _entropy(q)) / 2).clamp_min(0)
+    p, q = (_smoothed(x, smoothing) for x in (first, second))
+    return _between(p, q, _entropy(p), _entropy(q))
+
+
+def _smoothed(rows: Tensor, smoothing: float) -> Tensor:
+    return at_least_float32(rows) * (1 - smoothing) + smoothing / rows.shape[-1]
+
+
+def _between(p: Tensor, q: Tensor, entropy_p: Tensor, entropy_q: Tensor) -> Tensor:
+    return (_entropy((p + q) / 2) - (entropy_p + entropy_q) / 2).clamp_min(0)
 
 
 def _entropy(rows: Tensor) -> Tensor:
