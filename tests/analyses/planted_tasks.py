@@ -23,7 +23,7 @@ from depthscope.engine.shard import Shard
 from depthscope.engine.view import View
 from depthscope.results.measurement import Measurement, Table
 from depthscope.results.result import Findings, Result, Text
-from depthscope.runtime import injection
+from depthscope.runtime import continued, injection
 from depthscope.runtime.model import Batch, Model
 from depthscope.runtime.run import Seen
 from depthscope.runtime.tiny import PlainTokenizer
@@ -135,6 +135,7 @@ def observed(model: Model, analysis: Analysis, given: Mapping[str, Result]) -> F
     windows = material.windows(model, 0).items
     batch = Batch.of_ids([list(windows[0].ids)])
     seen = View(Seen(model, batch, {}), Needs(), Shard("s", (0,), 1), 0, windows)
-    with mock.patch.object(injection, "goes_by_cache", return_value=False):
+    ways = [mock.patch.object(where, "goes_by_cache", return_value=False) for where in (injection, continued)]
+    with ways[0], ways[1]:
         total = analysis.observe(model, batch, seen, given)
     return analysis.conclude(total, Facts.of(model.anatomy, "windows", 0))

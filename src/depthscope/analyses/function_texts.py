@@ -29,11 +29,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
+from torch import Tensor
 
 from depthscope.anatomy.anatomy import Anatomy
 from depthscope.engine.cells import Items
-from depthscope.engine.function_file import Function
 from depthscope.engine.function_given import UNSOLVED, Fitted, Query, after_vectors, reasoned
 from depthscope.engine.function_task import random_like, task_rows
 from depthscope.engine.measured import part
@@ -45,8 +44,7 @@ from depthscope.materials.function_texts import Sentence, sentences_of, suited
 from depthscope.materials.icl_tasks import Asking
 from depthscope.results.measurement import Table
 from depthscope.results.result import Findings, Result
-from depthscope.runtime.edits import Edit
-from depthscope.runtime.generate import generate
+from depthscope.runtime.continued import continued
 from depthscope.runtime.model import Batch, Model
 
 ADDED = ("vector", "random direction", "nothing")
@@ -91,9 +89,9 @@ class FunctionTexts:
     ) -> dict[str, np.ndarray]:
         """One row a word and sentence; a task without a vector has one row without a text."""
         words = [q for q in fitted.queries[task] if q.solved][: self.words] if fitted.has(task) else []
-        edits = _edits(fitted, task, seed) if words else ()
         asked = [(word, text) for word in words for text in texts]
-        said = [_continued(model, text, word, edits) for word, text in asked]
+        added = [fitted.vector(task), random_like(fitted.vector(task), seed), None] if words else []
+        said = [_continued(model, text, word, fitted.state(task), added) for word, text in asked]
         hit = [
             [occurs(word.output, text) for text in row] for (word, _), row in zip(asked, said, strict=True)
         ]
@@ -132,20 +130,13 @@ def occurs(answer: str, text: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", text) is not None
 
 
-def _edits(fitted: Fitted, task: str, seed: int) -> tuple[tuple[Edit, ...], ...]:
-    """What acts on every step: the vector, a random direction of its length, nothing."""
-    vector, state = fitted.vector(task), fitted.state(task)
-    pushed = (vector, random_like(vector, seed))
-    return *((Function(task, state, one, "").edit(),) for one in pushed if one is not None), ()
-
-
-def _continued(model: Model, text: Sentence, word: Query, edits: Sequence[tuple[Edit, ...]]) -> list[str]:
-    """How a beginning goes on under each edit."""
+def _continued(
+    model: Model, text: Sentence, word: Query, state: int, added: Sequence[Tensor | None]
+) -> list[str]:
+    """How a beginning goes on with each vector."""
     asking = Asking.of(model)
-    ids = torch.tensor([*asking.before, *asking.ids(text.about(word.input))])
-    # read anew at each step under an edit: what earlier ends were given is not kept
-    after = [generate(model, ids, max_new_tokens=text.tokens, edit=e, use_cache=not e) for e in edits]
-    return [one.text or "" for one in after]
+    ids = [*asking.before, *asking.ids(text.about(word.input))]
+    return continued(model, ids, state, added, text.tokens)
 
 
 def _texts(c: Mapping[str, np.ndarray]) -> Table:

@@ -12,11 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from depthscope.anatomy.site import Site
 from depthscope.errors import BadInput, LoadError, Refused, UnknownName
+from depthscope.runtime.continued import at_the_end, continued
 from depthscope.runtime.edits import Edit
 from depthscope.runtime.fingerprint import weights_hash
-from depthscope.runtime.generate import generate
 from depthscope.runtime.model import Model
 from depthscope.store.atomic import write_bytes
 from depthscope.store.run import open_run
@@ -52,18 +51,7 @@ class Function:
 
     def edit(self, scale: float = 1.0) -> Edit:
         """The edit that adds it to the last position of whatever is read."""
-        site = Site(self.state - 1, "resid_post") if self.state else Site(0, "resid_pre")
-        return Edit(site, _AtTheEnd(scale * self.vector), f"function {self.task} at state {self.state}")
-
-
-@dataclass(frozen=True, eq=False)
-class _AtTheEnd:
-    vector: Tensor
-
-    def __call__(self, stream: Tensor, _: Tensor) -> Tensor:
-        added = torch.zeros_like(stream)
-        added[:, -1] = self.vector.to(stream)
-        return stream + added
+        return at_the_end(self.state, scale * self.vector[None])
 
 
 def function_of(source: str | Path) -> Function:
@@ -129,10 +117,7 @@ def continued_under(
         raise BadInput("there is nothing to continue; give a prompt")
     found: list[dict[str, Any]] = []
     for prompt in prompts:
-        # read anew at each step: what earlier ends were given is not kept
-        texts = [
-            generate(model, prompt, max_new_tokens=new, edit=edit, use_cache=False).text
-            for edit in ((), (function.edit(scale),))
-        ]
+        ids = model.tokenizer.encode(prompt)
+        texts = continued(model, ids, function.state, [None, scale * function.vector], new)
         found.append({"prompt": prompt, "without": texts[0], "with": texts[1]})
     return found

@@ -83,7 +83,7 @@ def generate(
         raise BadInput(
             f"{len(ids)} + {max_new_tokens} tokens do not fit: {model.name} reads at most {longest}"
         )
-    ends, texts = _stops(model, stop)
+    ends, texts = stops(model, stop)
     draw = _drawing(temperature, seed)
     written: list[int] = []
     logprobs: list[float] = []
@@ -93,10 +93,10 @@ def generate(
         logprobs.append(float(torch.log_softmax(logits, dim=-1)[token]))
         if token in ends or _met(model, written, texts) is not None:
             return Generated(
-                tuple(written), _text(model, written, ends, texts), tuple(logprobs), tuple(ids), "stop"
+                tuple(written), text_of(model, written, ends, texts), tuple(logprobs), tuple(ids), "stop"
             )
     return Generated(
-        tuple(written), _text(model, written, ends, texts), tuple(logprobs), tuple(ids), "length"
+        tuple(written), text_of(model, written, ends, texts), tuple(logprobs), tuple(ids), "length"
     )
 
 
@@ -125,7 +125,7 @@ def _chat_ids(model: Model, prompt: str) -> list[int]:
     ]
 
 
-def _stops(model: Model, stop: Sequence[int | str] | None) -> tuple[frozenset[int], tuple[str, ...]]:
+def stops(model: Model, stop: Sequence[int | str] | None) -> tuple[frozenset[int], tuple[str, ...]]:
     """Ids and texts that end the writing."""
     if stop is None:
         settings = getattr(model.net, "generation_config", None)
@@ -210,7 +210,10 @@ def _met(model: Model, written: Sequence[int], texts: Sequence[str]) -> int | No
     return min((said.index(text) for text in texts if text in said), default=None)
 
 
-def _text(model: Model, written: Sequence[int], ends: frozenset[int], texts: Sequence[str]) -> str | None:
+def text_of(
+    model: Model, written: Sequence[int], ends: frozenset[int], texts: Sequence[str] = ()
+) -> str | None:
+    """New tokens as text, without the token that ended them and cut before a stop text; None without a tokenizer."""
     if model.tokenizer is None:
         return None
     kept = list(written[:-1] if written[-1] in ends else written)

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from depthscope.anatomy.anatomy import Anatomy
@@ -63,19 +63,29 @@ class Prefix:
 
     @torch.no_grad()
     def ends(
-        self, rows: int, edits: Sequence[Edit] = (), places: Sequence[Tap] = ()
+        self,
+        rows: int,
+        edits: Sequence[Edit] = (),
+        places: Sequence[Tap] = (),
+        after: Int[Tensor, "row token"] | None = None,
     ) -> Float[Tensor, "row d_model"]:
-        """The last state of the last token in each row, under edits and taps that see all rows; nothing is kept."""
+        """The last state of the last token in each row, under edits and taps that see all rows; nothing is kept.
+
+        Args:
+            after: tokens that stand behind the last one in each row; the state is then that of their last.
+        """
         anatomy = self.model.anatomy
         end, store = Site(anatomy.n_layers - 1, "resid_post"), dict[Site, Tensor]()
         with hooked([*places, *taps(anatomy, [end], tuple(edits), store, 1)]):
             self.model.net(
-                input_ids=self.tokens(rows),
+                input_ids=self.tokens(rows)
+                if after is None
+                else torch.cat([self.tokens(rows), after], dim=1),
                 past_key_values=_shared(self.cache),
                 use_cache=True,
                 return_dict=True,
             )
-        return store[end][:, 0]
+        return store[end][:, -1]
 
     def tokens(self, rows: int) -> Tensor:
         """The last token, [row, 1]."""
