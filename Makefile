@@ -20,7 +20,9 @@ TORCH_INDEX ?=
 # one more than the cores of a small machine: some tests wait for processes and disks
 WORKERS ?= 3
 BIN := .venv/bin
-# Bytecode is compiled as modules are first imported: most of what is installed never is.
+# Bytecode is compiled as modules are first imported (most of what is installed never is) and kept, whatever the shell
+# says: the tests alone start dozens of processes, and compiling PyTorch's modules anew takes each ten seconds.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/pip --disable-pip-version-check --quiet install --no-compile
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 
