@@ -35,7 +35,7 @@ def cells(result: Result, name: str, policy: str, every: int = 1) -> np.ndarray:
 
 def test_a_prediction_made_at_layer_2_is_left_at_state_3(tmp_path: Path) -> None:
     result = look(planted({2: the_answer(10.0)}), EVERY, tmp_path, rising())
-    for policy in ("prob", "margin", "entropy"):
+    for policy in ("prob", "margin", "entropy", "classifier"):
         np.testing.assert_array_equal(cells(result, "exit_state", policy), 3)
         np.testing.assert_array_equal(cells(result, "agreement", policy), 1)
         np.testing.assert_allclose(cells(result, "gross_saving", policy), 0.5)
@@ -121,6 +121,26 @@ def test_experts_count_only_where_a_token_is_sent() -> None:
     assert block_flops(model)[0] == pytest.approx(2 * (every - experts + share * experts))
 
 
+def test_a_sure_mistake_fools_every_score_of_a_state_but_not_the_classifier_which_knows_the_depth(
+    tmp_path: Path,
+) -> None:
+    result = look(planted({0: a_mistake(30.0), 3: the_answer(60.0)}), EVERY, tmp_path, rising())
+    # the mistake is as sure as the answer: whoever stops by the probability stops at a mistake
+    np.testing.assert_array_equal(cells(result, "exit_state", "prob"), 6)
+    np.testing.assert_array_equal(cells(result, "exit_state", "classifier"), 4)
+    np.testing.assert_array_equal(cells(result, "agreement", "classifier"), 1)
+
+
+def test_the_classifier_is_trained_calibrated_and_judged_on_different_documents() -> None:
+    units = np.repeat([f"d{k}" for k in range(12)], 3)
+    facts = Facts(4, 1, 1, ("attention",) * 4, (None,) * 4, True, False, False, True, "documents", 0)
+    split = Simulation({"unit": units}, np.ones(7), (95,), (1,), 1, facts)
+    parts = [set(units[at]) for at in (split.learns, split.chooses("classifier"), ~split.calibrates)]
+    assert [len(part) for part in parts] == [3, 3, 6]
+    assert not parts[0] & parts[1]
+    assert set(units[split.chooses("prob")]) == parts[0] | parts[1]
+
+
 def test_halves_are_of_documents_and_even() -> None:
     units = np.repeat([f"d{k}" for k in range(11)], 3)
     facts = Facts(4, 1, 1, ("attention",) * 4, (None,) * 4, True, False, False, True, "documents", 0)
@@ -153,7 +173,7 @@ def test_policies_equal_a_simulation_position_by_position(kind: str, tmp_path: P
     states = np.concatenate([np.stack([s[p].numpy() for s in passes[w].states]) for w, p in at.items()], 1)
     facts = Facts(8, 1, 1, ("attention",) * 8, (None,) * 8, True, False, False, True, "documents", 0)
     test = ~Simulation({"unit": units}, np.ones(11), (60,), (1,), 1, facts).calibrates
-    for policy in POLICIES:
+    for policy in POLICIES[:-1]:  # the classifier's scores have a test of their own
         for every in (1, 3):
             for target in (60, 80):
                 cell = {"policy": policy, "every": every, "target": target}

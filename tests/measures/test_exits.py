@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from depthscope.measures.exits import ExitCost, first_check, loosest, run_length
+from depthscope.measures.exits import ExitCost, first_check, logistic_probability, loosest, run_length
 
 
 def test_run_lengths_by_hand() -> None:
@@ -76,3 +76,25 @@ def test_exits_agree_with_a_simulation_written_as_a_loop() -> None:
         expected.append(1 - spent / (blocks.sum() + 3.0))
     found = cost.saving(first_check(score, np.array([threshold]))[:, 0], checks)
     assert_allclose(found, expected)
+
+
+def test_the_probability_is_that_of_a_logistic_regression_on_standardised_features() -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    draw = np.random.default_rng(0)
+    x, other = draw.normal(3, 2, (300, 3)), draw.normal(3, 2, (40, 3))
+    right = draw.random(300) < 1 / (1 + np.exp(-(x[:, 0] - 2 * x[:, 1] + 4)))
+    scale = StandardScaler().fit(x)
+    plain = LogisticRegression(C=0.5, tol=1e-10, max_iter=1000).fit(scale.transform(x), right)
+    found = logistic_probability(x, right, other, penalty=2.0)
+    assert_allclose(found, plain.predict_proba(scale.transform(other))[:, 1], atol=1e-5)
+
+
+def test_separable_constant_and_missing_items_give_probabilities() -> None:
+    x = np.array([[-1.0, 5.0], [-2.0, 5.0], [1.0, 5.0], [2.0, 5.0]])
+    found = logistic_probability(x, x[:, 0] > 0, x)
+    assert (found[:2] < 0.5).all()
+    assert (found[2:] > 0.5).all()
+    assert (logistic_probability(x, np.ones(4, bool), x) > 0.99).all()
+    assert_array_equal(logistic_probability(x[:0], np.ones(0, bool), x), 0.5)

@@ -492,17 +492,17 @@ def depth_by_difficulty() -> Result:
 
 def early_exit() -> Result:
     by = {
-        "policy": ("prob", "margin", "entropy", "patience", "cosine"),
+        "policy": ("prob", "margin", "entropy", "patience", "cosine", "classifier"),
         "every": [1, 4],
         "target": [90, 95, 99],
     }
-    gross = np.array([0.3, 0.25, 0.2, 0.1, 0.05])[:, None, None] * np.array([1, 0.9])[:, None] * [1, 0.6, 0.2]
+    gross = np.array([0.3, 0.25, 0.2, 0.1, 0.05, 0.32])[:, None, None] * np.array([1, 0.9])[:, None] * [1, 0.6, 0.2]
     agreement = np.broadcast_to(np.array([0.91, 0.96, 0.995]), gross.shape)
     oracle = {"policy": ("first_agree", "stable"), "every": [1, 4]}
     found = [
         measurement("agreement", by, agreement, "probability", 0.005),
         measurement("gross_saving", by, gross),
-        measurement("net_saving", by, gross - np.array([3, 3, 3, 3, 0.01])[:, None, None]),
+        measurement("net_saving", by, gross - np.array([3, 3, 3, 3, 0.01, 3])[:, None, None]),
         measurement("oracle_gross_saving", oracle, [[0.5, 0.45], [0.3, 0.28]]),
         measurement("check_cost", {}, 8.1),
     ]

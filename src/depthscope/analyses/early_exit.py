@@ -5,9 +5,11 @@ anything left of it once the looking is paid for?
 
 Method: At hash-sampled positions the states are decoded through the run's lens, and a policy looks at every n-th state:
 prob (probability of the top-1), margin (its lead over the second), entropy, patience (looks in a row with the same
-top-1), cosine (of the state with the one before it, which needs no vocabulary). Thresholds are chosen on one half of
-the documents: from the strictest on, the loosest before the lower 95 % bound of the agreement with the final top-1
-first falls below the target. All that is measured is on the other half. gross_saving counts layers; net_saving counts
+top-1), cosine (of the state with the one before it, which needs no vocabulary), classifier (a logistic regression on
+probability, margin, entropy and depth: how likely the top-1 is the final one). Thresholds are chosen on one half of the
+documents: from the strictest on, the loosest before the lower 95 % bound of the agreement with the final top-1 first
+falls below the target. The classifier is trained on every other one of these and calibrated on the rest. All that is
+measured is on the other half. gross_saving counts layers; net_saving counts
 operations: a look costs 2 d_model d_vocab, and 2 d_model^2 for a lens. Oracles know the answer and look for free:
 first_agree leaves at the first state that agrees with the final top-1, stable at the first from which all agree.
 

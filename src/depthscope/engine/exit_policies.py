@@ -13,7 +13,7 @@ import numpy as np
 from depthscope.engine.measured import mean
 from depthscope.engine.needs import Facts
 from depthscope.engine.tally import PerDocument
-from depthscope.measures.exits import ExitCost, first_check, loosest, run_length
+from depthscope.measures.exits import ExitCost, first_check, logistic_probability, loosest, run_length
 from depthscope.measures.statistics import bootstrap_ratio
 from depthscope.results.measurement import Measurement
 
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from depthscope.runtime.model import Model
 
-POLICIES = ("prob", "margin", "entropy", "patience", "cosine")
+POLICIES = ("prob", "margin", "entropy", "patience", "cosine", "classifier")
+FEATURES = ("prob", "margin", "entropy")
+"""What the classifier reads of a decoded state, beside its depth."""
 ORACLES = ("first_agree", "stable")
 GRID = 64
 """Thresholds that are tried for a policy: quantiles of its scores."""
@@ -70,7 +72,7 @@ class Simulation:
 
     Args:
         columns: `unit`; and [item, state] `id`, `right`, `cross_entropy` and a score by the name of each policy but
-            patience, the higher the surer.
+            patience and classifier, the higher the surer.
         sizes: operations of the head, of a lens, of a cosine, and of each block.
         targets: agreements in percent. every, start: which states are looked at.
     """
@@ -95,8 +97,34 @@ class Simulation:
     @cached_property
     def calibrates(self) -> np.ndarray:
         """True where a position's unit is in the half that thresholds are chosen on: every other one by hash."""
+        return np.isin(self.columns["unit"], self._ordered[::2])
+
+    @cached_property
+    def learns(self) -> np.ndarray:
+        """True where a position's unit is one that the classifier is trained on: every other one that calibrates."""
+        return np.isin(self.columns["unit"], self._ordered[::4])
+
+    @cached_property
+    def _ordered(self) -> list[str]:
+        """Units in the order of their hashes."""
         key = {u: hashlib.sha256(f"{self.facts.seed}:{u}".encode()).digest() for u in set(self.units)}
-        return np.isin(self.columns["unit"], sorted(key, key=key.__getitem__)[::2])
+        return sorted(key, key=key.__getitem__)
+
+    def chooses(self, policy: str) -> np.ndarray:
+        """True where a position's unit has a say in a policy's thresholds: no unit that the policy was trained on."""
+        return self.calibrates & ~self.learns if policy == "classifier" else self.calibrates
+
+    @cached_property
+    def classified(self) -> np.ndarray:
+        """By the classifier, the probability [item, state] that the top-1 of a state is the final one."""
+        ids, last = self.columns["id"], self.facts.n_layers
+        depth = np.broadcast_to(np.arange(last) / last, (len(ids), last))
+        features = np.stack([*(self.columns[name][:, :last] for name in FEATURES), depth], axis=-1)
+        flat = features.reshape(-1, features.shape[-1]).astype(np.float64)
+        first = np.arange(last) >= self.start
+        own = (self.learns[:, None] & first).ravel()
+        agreed = (ids[:, :last] == ids[:, -1:]).ravel()
+        return logistic_probability(flat[own], agreed[own], flat).reshape(len(ids), last)
 
     def checks(self, every: int) -> np.ndarray:
         """The states that are looked at, all before the last."""
@@ -105,7 +133,9 @@ class Simulation:
     def score(self, policy: str, every: int) -> np.ndarray:
         """Scores [item, check]."""
         at = self.checks(every)
-        return run_length(self.columns["id"][:, at]) if policy == "patience" else self.columns[policy][:, at]
+        if policy == "patience":
+            return run_length(self.columns["id"][:, at])
+        return self.classified[:, at] if policy == "classifier" else self.columns[policy][:, at]
 
     def at_exit(self, column: str, exits: np.ndarray, every: int) -> np.ndarray:
         """A column where exits [item, cell] stop: numbers of checks, their count for the last state."""
@@ -118,10 +148,12 @@ class Simulation:
 
     def thresholds(self, policy: str, every: int) -> np.ndarray:
         """For each target the loosest safe threshold by the calibrating half; infinite where none is safe."""
-        score = self.score(policy, every)
-        tried = np.unique(np.quantile(score[self.calibrates], np.linspace(0, 1, GRID), method="lower"))[::-1]
+        score, chooses = self.score(policy, every), self.chooses(policy)
+        if not chooses.any():
+            return np.full(len(self.targets), np.inf)
+        tried = np.unique(np.quantile(score[chooses], np.linspace(0, 1, GRID), method="lower"))[::-1]
         agreed = self.agreed(first_check(score, tried), every)
-        sums = PerDocument.of(self.units, np.where(self.calibrates[:, None], agreed, np.nan))
+        sums = PerDocument.of(self.units, np.where(chooses[:, None], agreed, np.nan))
         low = bootstrap_ratio(sums.sums, sums.counts, seed=self.facts.seed).low
         walked = [loosest(low, target / 100) for target in self.targets]
         return np.asarray([tried[n - 1] if n else np.inf for n in walked], np.float64)
@@ -143,7 +175,7 @@ class Simulation:
         ]
         limits = np.asarray([[chosen[p, e] * SIGN.get(p, 1) for e in self.every] for p in POLICIES])
         limits = np.where(np.isfinite(limits), limits, np.nan)
-        note = "probability, margin, cosine or looks: at least; entropy in nats: at most"
+        note = "probability, margin, cosine, looks or what the classifier says: at least; entropy in nats: at most"
         missing = "no threshold was safe for the target" if np.isnan(limits).any() else ""
         return [*found, Measurement("threshold", axes, limits, "1", note=note, missing=missing)]
 

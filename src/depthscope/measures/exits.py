@@ -8,7 +8,7 @@ Sources: Schuster et al. 2022 (arXiv 2207.07061, CALM: scores, calibration); Zho
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Bool, Float, Int, Num
 
 from depthscope.measures.laws import Law
 
@@ -39,6 +39,40 @@ def loosest(low: Float[np.ndarray, " threshold"], target: float) -> int:
     """
     missed = np.flatnonzero(~(low >= target))
     return int(missed[0]) if len(missed) else len(low)
+
+
+def logistic_probability(
+    train: Float[np.ndarray, "item feature"],
+    right: Bool[np.ndarray, " item"],
+    asked: Float[np.ndarray, "other feature"],
+    penalty: float = 1.0,
+) -> Float[np.ndarray, " other"]:
+    """Probability of being right by a logistic regression on standardised features, at items it was not fitted on.
+
+    Minimises sum_i log loss + penalty / 2 |w|^2 by Newton's method, the bias all but free; features are standardised by
+    the fitted items, so neither their unit nor their zero matters. 0.5 everywhere without items to fit on.
+    Source: the trained classifier of Schuster et al. 2022 (arXiv 2207.07061), here on scores of a decoded state.
+    """
+    if not len(train):
+        return np.full(len(asked), 0.5)
+    centre, spread = train.mean(0), train.std(0)
+    spread = np.where(spread > 1e-12 * np.abs(train).max(initial=1e-300), spread, np.inf)
+    x, other = (np.column_stack([(v - centre) / spread, np.ones(len(v))]) for v in (train, asked))
+    shrink = np.append(np.full(train.shape[1], penalty), 1e-9 * len(train) + 1e-6)
+    weights = np.zeros(x.shape[1])
+    for _ in range(60):
+        p = _sigmoid(x @ weights)
+        slope = x.T @ (p - right) + shrink * weights
+        curve = (x * (p * (1 - p))[:, None]).T @ x + np.diag(shrink)
+        step = np.linalg.solve(curve, slope)
+        weights -= step * min(1.0, 4 / max(np.abs(step).max(), 1e-300))
+        if np.abs(step).max() < 1e-10:
+            break
+    return _sigmoid(other @ weights)
+
+
+def _sigmoid(x: Float[np.ndarray, " item"]) -> Float[np.ndarray, " item"]:
+    return 0.5 * (1 + np.tanh(x / 2))
 
 
 @dataclass(frozen=True)
@@ -76,5 +110,6 @@ class ExitCost:
 LAWS = (
     Law(run_length, ("non_negative",)),
     Law(first_check, ("non_negative", "shift_free", "scale_free")),
+    Law(logistic_probability, ("non_negative", "bounded_by_one", "shift_free", "scale_free")),
     Law(loosest, ("non_negative",), {"target": 0.5}),
 )
