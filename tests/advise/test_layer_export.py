@@ -23,11 +23,23 @@ from depthscope.advise.layer_recipe import Recipe
 from depthscope.errors import BadInput, LawBroken, MissingPackage, Refused, StoreFull, UnknownName
 from depthscope.runtime.model import Model
 
-st = pytest.importorskip(
-    "sentence_transformers", reason="encoders are written and read by sentence-transformers (extra: eval)"
-)
 TEXTS = [f"text {k} about {k * 7 % 11}, no. {k * k}" for k in range(24)]
 FEW = list(PROBES[:5])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _library() -> None:
+    """Loaded where it is used: collecting tests in every worker would pay for it."""
+    pytest.importorskip(
+        "sentence_transformers", reason="encoders are written and read by sentence-transformers (extra: eval)"
+    )
+
+
+def reopened(folder: Path) -> Any:
+    """The encoder as its users load it."""
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(folder), device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +68,7 @@ def plainly(model: Model, text: str, state: int, norm: bool) -> np.ndarray:
 def test_the_library_gives_the_state_inside(family: str, state: int, norm: bool, tmp_path: Path):
     model = lettered(family)
     found = export_encoder(model, Recipe(state, norm=norm), tmp_path / "out", probes=FEW)
-    net = st.SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    net = reopened(tmp_path / "out")
     outside = net.encode(FEW, show_progress_bar=False)
     assert_allclose(outside, [plainly(model, text, state, norm) for text in FEW], rtol=0, atol=1e-5)
     assert max(found.checks.difference, found.checks.batches) < 1e-5
@@ -69,7 +81,7 @@ def test_the_library_gives_the_state_inside(family: str, state: int, norm: bool,
 def test_a_state_space_model_lists_its_states_from_block_0_and_is_cut_right(norm: bool, tmp_path: Path):
     model = lettered("mamba")
     export_encoder(model, Recipe(2, "last", norm=norm), tmp_path / "out", probes=FEW)
-    outside = st.SentenceTransformer(str(tmp_path / "out"), device="cpu").encode(FEW, show_progress_bar=False)
+    outside = reopened(tmp_path / "out").encode(FEW, show_progress_bar=False)
     kept: list[torch.Tensor] = []
     block, after = model.anatomy.layers[1].block, cast(Any, model.anatomy.final_norm)
     hook = block.register_forward_hook(lambda *call: kept.append(call[-1]))
@@ -105,7 +117,7 @@ def test_what_stands_behind_pooling_is_one_affine_map_fitted_without_labels(
         texts=[*TEXTS, *TEXTS],
         probes=FEW,
     )
-    net = st.SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    net = reopened(tmp_path / "out")
     outside = net.encode(TEXTS, show_progress_bar=False).astype(np.float64)
     assert found.fitted_on == len(TEXTS)  # of each text one copy counts
     assert outside.shape[1] == found.width
@@ -126,7 +138,7 @@ def test_long_texts_are_cut_alike_inside_and_outside(tmp_path: Path):
     model = lettered("llama", letters(framed=True))
     found = export_encoder(model, Recipe(2, max_tokens=16), tmp_path / "out", probes=["x" * 100, *FEW])
     assert found.checks.difference < 1e-6
-    net = st.SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    net = reopened(tmp_path / "out")
     assert net.max_seq_length == 16
 
 
@@ -134,7 +146,7 @@ def test_a_tokenizer_without_a_pad_token_pads_with_its_end_on_the_right(tmp_path
     model = lettered("llama", letters(pad=None))
     model.tokenizer.padding_side = "left"
     export_encoder(model, Recipe(1), tmp_path / "out", probes=FEW)
-    tokenizer = st.SentenceTransformer(str(tmp_path / "out"), device="cpu").tokenizer
+    tokenizer = reopened(tmp_path / "out").tokenizer
     assert (tokenizer.pad_token, tokenizer.padding_side) == ("</s>", "right")
     assert model.tokenizer.pad_token is None
 
