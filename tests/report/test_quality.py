@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import synthetic
 
-from depthscope.report.correlates import metrics_follow
+from depthscope.report.correlates import metric_table, metrics_follow
 from depthscope.report.quality import earlier_or_last, main_score
 from depthscope.results.result import Findings, Result
 
@@ -80,3 +80,16 @@ def test_a_metric_without_an_interval_is_not_compared() -> None:
     alone = replace(measured, findings=Findings({"prompt_entropy": bare}))
     found = metrics_follow({"layer_quality": synthetic.layer_quality(), "representation_profile": alone})
     assert not found.decided
+
+
+def test_the_table_of_metrics_has_a_row_for_each_task_with_the_sign_of_this_model() -> None:
+    quality = synthetic.layer_quality()
+    falling = profile(-np.sin(np.pi * synthetic.DEPTH))
+    found = metric_table({"layer_quality": quality, "representation_profile": falling})
+    assert found is not None
+    assert [row[:2] for row in found.rows] == [
+        ("prompt_entropy (wei_no_massive)", "topics"), ("prompt_entropy (wei_no_massive)", "alike"),
+    ]  # fmt: skip
+    assert all(row[2].startswith("\N{MINUS SIGN}") for row in found.rows)
+    assert metric_table({"layer_quality": quality}) is None
+    assert metric_table({"representation_profile": falling}) is None

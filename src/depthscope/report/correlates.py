@@ -9,6 +9,7 @@ import numpy as np
 from depthscope.measures.correlates import Correlate, correlate
 from depthscope.report.quality import main_score
 from depthscope.report.sentence import Verdict
+from depthscope.report.tables import PageTable, number
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Result
 
@@ -36,8 +37,7 @@ def metrics_follow(results: Results) -> Verdict:
     tasks = np.asarray(quality["score"].axes["task"]).tolist()
     said: list[str] = []
     because: list[str] = []
-    for name, curve in curves(results):
-        found = {task: _with(quality, task, curve) for task in tasks}
+    for name, found in correlates(results):
         because += [
             f"{name}, {task}: rho {c.spearman:+.2f}, without depth {c.partial:+.2f}, dCor {c.distance:.2f} "
             f"(p = {c.p:.3f})"
@@ -54,6 +54,37 @@ def metrics_follow(results: Results) -> Verdict:
             topic, f"Not decided: no metric has one direction in all {len(tasks)} tasks.", False, grounds
         )
     return Verdict(topic, f"In this model {', '.join(said)}, in all {len(tasks)} tasks.", True, grounds)
+
+
+def correlates(results: Results) -> Iterator[tuple[str, dict[str, Correlate]]]:
+    """Each metric of the run, and how it goes with the main score of every task."""
+    quality = results["layer_quality"]
+    tasks = np.asarray(quality["score"].axes["task"]).tolist()
+    for name, curve in curves(results):
+        yield name, {task: _with(quality, task, curve) for task in tasks}
+
+
+def metric_table(results: Results) -> PageTable | None:
+    """A row a metric and task, with the sign of this model; None where the run holds no scores or no metric."""
+    if "layer_quality" not in results:
+        return None
+    rows = [
+        (name, task, f"{c.spearman:+.2f}", f"{c.partial:+.2f}", number(c.distance), number(c.p))
+        for name, found in correlates(results)
+        for task, c in found.items()
+    ]
+    if not rows:
+        return None
+    named = ("metric", "task", "rank correlation", "without depth", "distance correlation", "p")
+    signs = tuple(
+        tuple(cell.replace("-", "\N{MINUS SIGN}") if k in (2, 3) else cell for k, cell in enumerate(row))
+        for row in rows
+    )
+    note = (
+        "over the states of this model: + rises where the task's main score rises; p is that of the distance "
+        "correlation, which neighbouring states make too small"
+    )
+    return PageTable("Metrics beside the scores of tasks", named, signs, 2, note)
 
 
 def curves(results: Results) -> Iterator[tuple[str, Measurement]]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from depthscope.registry import PLOTS
 from depthscope.report.assets import as_json
+from depthscope.report.correlates import METRICS, metric_table
 from depthscope.report.example_tables import example_tables
 from depthscope.report.head_grid import HeadGrid, head_grid
 from depthscope.report.strips import Strip, strips_of
@@ -55,6 +56,7 @@ class Section:
     grid_broken: str = ""
     examples: tuple[PageTable, ...] = ()
     examples_broken: str = ""
+    beside: PageTable | None = None
 
 
 def section(run: Run, name: str) -> Section:
@@ -97,6 +99,7 @@ def _section(run: Run, name: str, result: Result) -> Section:
         grid_broken=grid_broken,
         examples=examples,
         examples_broken=examples_broken,
+        beside=_beside(run, name),
     )
 
 
@@ -177,6 +180,16 @@ def _grid(result: Result) -> tuple[HeadGrid | None, str]:
         return head_grid(result), ""
     except Exception as error:  # noqa: BLE001  (the grid must not take the section with it)
         return None, _reason(error)
+
+
+def _beside(run: Run, name: str) -> PageTable | None:
+    """What the section of an analysis says of other analyses of the run: metrics stand beside the scores of tasks."""
+    if name != "layer_quality":
+        return None
+    try:
+        return metric_table({other: run[other] for other in (name, *METRICS) if other in run})
+    except Exception:  # noqa: BLE001  (a broken neighbour says so in its own section)
+        return None
 
 
 def _commands(run: Run, name: str, result: Result) -> tuple[str, ...]:
