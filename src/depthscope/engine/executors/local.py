@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
+from multiprocessing.context import BaseContext
 from typing import Any
 
 import torch
@@ -51,12 +53,24 @@ def outcomes(model: Model, job: Job, shards: Sequence[Shard], workers: int = 1) 
 
 def _pooled(model: Model, job: Job, shards: Sequence[Shard], workers: int) -> Iterator[Outcome]:
     threads = max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // workers))
-    context = get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _start, (model, job, threads)) as pool:
+    with ProcessPoolExecutor(workers, _starting(), _start, (model, job, threads)) as pool:
         waiting: set[Future[Outcome]] = {pool.submit(_work, shard) for shard in shards}
         while waiting:
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             yield from (future.result() for future in done)
+
+
+def _starting() -> BaseContext:
+    """How workers start: forked from a server that imported this module once for all pools of a run.
+
+    The server never runs a model, so it has no threads and no device that a fork would break. Elsewhere than on Linux
+    libraries may not be forked at all, and each worker imports everything anew.
+    """
+    if sys.platform != "linux":
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 def _start(model: Model, job: Job, threads: int) -> None:
