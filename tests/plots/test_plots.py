@@ -210,6 +210,12 @@ def test_end_labels_keep_the_order_of_the_lines_and_do_not_overlap():
     assert max(pixels) <= charts.HEIGHT
 
 
+def test_every_class_of_words_that_is_drawn_has_a_label():
+    spec = spec_of("pos_onset")
+    drawn = {row["word_class"] for row in rows_of(spec)}
+    assert drawn == set(spec["layer"][0]["encoding"]["y"]["scale"]["domain"])
+
+
 def test_modes_are_drawn_whatever_they_are_called():
     hostile = measurement("prompt_entropy", {"state": [0, 1], "mode": [HOSTILE[0], "wei"]}, np.ones((2, 2)))
     spec = module("profile").plot(

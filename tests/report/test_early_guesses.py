@@ -75,6 +75,7 @@ def test_function_words_come_first_or_not_or_it_is_not_decided(interval: Interva
     ("interval", "decided", "words"),
     [
         ((0.2, 0.1, 0.3), True, "At 95 % agreement, cosine would save 20% of the operations"),
+        ((0.0047, 0.001, 0.009), True, "cosine would save 0.5% of the operations"),
         ((-0.5, -0.6, -0.4), True, "no policy saves operations"),
         ((0.1, -0.1, 0.3), False, "Not decided"),
         ((np.nan, np.nan, np.nan), False, "Not decided: too few documents"),

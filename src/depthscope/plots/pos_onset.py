@@ -22,7 +22,7 @@ def plot(result: Result) -> Spec:
     series = {name: whole.select(definition=name, k=k) for name in SHOWN}
     order = _order(series["first"])
     table = [row | {"state": row["value"]} for name, one in series.items() for row in rows(one, series=name)]
-    known = [row for row in table if row["value"] is not None]
+    known = [row for row in table if row["value"] is not None and row["word_class"] in order]
     y = {
         "field": "word_class", "type": "nominal", "title": None, "sort": order, "scale": {"domain": order},
         "axis": {"ticks": False, "domain": False, "grid": True},

@@ -75,9 +75,14 @@ def exits_pay(results: Results) -> Verdict:
     because = f"early_exit/net_saving of {policy}, every {every}, at {target} % agreement is {best.said()}; "
     because += "the best of all policies, the threshold is 0."
     if best.low > 0:
-        sentence = f"At {target} % agreement, {policy} would save {best.value:.0%} of the operations."
+        sentence = f"At {target} % agreement, {policy} would save {_percent(best.value)} of the operations."
     elif best.high <= 0:
         sentence = f"At {target} % agreement no policy saves operations: looking costs more than it saves."
     else:
         return Verdict(topic, "Not decided: the interval of the best saving holds 0.", False, because)
     return Verdict(topic, sentence, True, because)
+
+
+def _percent(share: float) -> str:
+    """A share as a percentage; with a decimal below 10 %, so that a small one is not printed as none."""
+    return f"{share:.0%}" if share >= 0.1 else f"{share:.1%}"
