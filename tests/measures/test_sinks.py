@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from depthscope.measures.pattern_masses import (
     far_mass,
     group_spread,
-    key_mass,
+    key_masses,
     offset_masses,
     row_divergence,
     weighted,
@@ -50,7 +50,8 @@ def test_masses_by_offset_on_sets_and_far_away():
     rows = ROWS[:, :, [1, 3]]
     found = offset_masses(rows, torch.tensor([1, 3]), 3)[0, 0]
     assert_close(found, torch.tensor([[0.5, 0.5, NAN], [0.1, 0.2, 0.2]]), equal_nan=True)
-    assert_close(key_mass(rows, torch.tensor([[True, False, True, False]]))[0, 0], torch.tensor([0.5, 0.7]))
+    kinds = torch.tensor([[True, False, True, False], [False, False, False, False]]).T[None]
+    assert_close(key_masses(rows, kinds)[0, 0], torch.tensor([[0.5, 0.0], [0.7, 0.0]]))
     # first key and the two most recent are near; query 1 sees no others
     assert_close(far_mass(rows, torch.tensor([1, 3]), 1, 2)[0, 0], torch.tensor([NAN, 0.2]), equal_nan=True)
 

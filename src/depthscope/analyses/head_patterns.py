@@ -39,6 +39,7 @@ from depthscope.engine.pattern_scores import UNITS, LayerScores, Shapes, diverge
 from depthscope.engine.tally import PerDocument, Tally
 from depthscope.engine.view import View
 from depthscope.errors import BadInput
+from depthscope.measures.threads import spread
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.head_writes import layers_with_heads
@@ -87,12 +88,13 @@ class HeadPatterns:
         table = {n: np.full((batch.rows * n_queries, *shape), np.nan) for n in UNITS}
         sums, counts = (np.zeros((batch.rows, *shape, self.offsets), kind) for kind in (np.float64, np.int64))
         scores = LayerScores(model, batch, seen, Shapes(self.stream, self.offsets))
-        for layer in layers_with_heads(anatomy):
-            found, masses = scores.of(layer)
-            for name, values in found.items():
-                table[name][:, layer] = (
-                    values.permute(0, 2, 1).reshape(-1, anatomy.n_heads).double().cpu().numpy()
-                )
+        layers = layers_with_heads(anatomy)
+        for layer, (found, masses) in zip(layers, spread(scores.of, layers), strict=True):
+            stacked = torch.stack([found[name] for name in table])
+            for values, name in zip(
+                stacked.transpose(-1, -2).flatten(1, 2).double().cpu().numpy(), table, strict=True
+            ):
+                table[name][:, layer] = values
             sums[:, layer] = masses.double().nansum(2).cpu().numpy()
             counts[:, layer] = masses.isfinite().sum(2).cpu().numpy()
         units = [unit for unit in seen.units for _ in range(n_queries)]

@@ -14,7 +14,7 @@ from depthscope.engine.view import View
 from depthscope.measures.pattern_masses import (
     far_mass,
     group_spread,
-    key_mass,
+    key_masses,
     local_mass,
     offset_masses,
     row_divergence,
@@ -68,7 +68,8 @@ class LayerScores:
 
     def __init__(self, model: Model, batch: Batch, seen: View, shapes: Shapes) -> None:
         self.model, self.batch, self.seen, self.shapes = model, batch, seen, shapes
-        self.sets: Mapping[str, Tensor] = key_sets(model, batch)
+        sets: Mapping[str, Tensor] = key_sets(model, batch)
+        self.kinds, self.sets = tuple(sets), torch.stack(list(sets.values()), -1)
         self.sinks = seen.sinks
 
     def of(self, layer: int) -> tuple[dict[str, Tensor], Tensor]:
@@ -83,7 +84,7 @@ class LayerScores:
         back = (queries[:, None] - torch.arange(rows.shape[-1], device=rows.device)).abs()
         found["distance_nosink"] = (left * back).sum(-1)
         found["far_mass"] = far_mass(rows, queries, *self.shapes.stream)
-        found |= {name: key_mass(rows, keys) for name, keys in self.sets.items()}
+        found |= dict(zip(self.kinds, key_masses(rows, self.sets).unbind(-1), strict=True))
         found["kv_spread"] = group_spread(rows, anatomy.n_heads // anatomy.n_kv_heads)
         heads = self.seen.seen.heads[layer].value
         assert heads is not None
@@ -95,7 +96,7 @@ class LayerScores:
     def _next(self, rows: Tensor, queries: Tensor) -> Tensor:
         """A[i, i + 1] of encoders; NaN for causal models and where no such token stands."""
         if self.model.anatomy.family.causal:
-            return torch.full(rows.shape[:3], torch.nan)
+            return rows.new_full(rows.shape[:3], torch.nan)
         after = (queries + 1).clamp_max(rows.shape[-1] - 1)
         found = rows.gather(-1, after[None, None, :, None].expand(*rows.shape[:3], 1))[..., 0]
         real = self.batch.mask[:, after] & (queries + 1 < rows.shape[-1])

@@ -163,32 +163,37 @@ def _spectral(gram: Tensor, vectors: Tensor, chosen: Chosen, mode: Spectral, ask
     else:
         prepared = prepared_gram(gram, mask, mode.kind, asked.vanished)
         n, second = (prepared.diagonal(dim1=-2, dim2=-1) > 0).sum(-1), s2_of(prepared)
-        some = spectrum_of(prepared[exact]) if exact.any() else prepared.new_zeros(0, prepared.shape[-1])
+        some = spectrum_of(prepared[exact]) if exact.any() else None
     bound = log_bound(n, vectors.shape[-1], asked.normalisation, centred=centred)
-    usable = (n > 1) & (bound > 0)
-    found = {
-        "prompt_entropy_s2": torch.where(usable, second / bound, torch.nan),
+    bound = torch.where((n > 1) & (bound > 0), bound, torch.nan)
+    return {
+        "prompt_entropy_s2": second / bound,
         "vanished_share": 1 - n.double() / mask.sum(-1),
+        **_exact(some, exact, bound, asked.orders),
     }
-    for name, values, divided in _exact(some, asked.orders):
-        whole = values.new_full((len(mask), *values.shape[1:]), torch.nan)
-        below = bound[exact] if divided else torch.ones_like(bound[exact])
-        fine = usable[exact]
-        shape = (-1, *(1,) * (values.ndim - 1))
-        whole[exact] = torch.where(fine.view(shape), values / below.view(shape), torch.nan)
-        found[name] = whole
-    return found
 
 
-def _exact(p: Tensor, orders: Sequence[float]) -> list[tuple[str, Tensor, bool]]:
-    """What full spectra give: name, values [row, ...], and whether the values are entropies."""
-    found = [
-        ("prompt_entropy", renyi_entropy(p, 1.0), True),
-        ("effective_rank", effective_rank(p), False),
-        ("top_share", p.amax(-1) if len(p) else p.sum(-1), False),
-    ]
+def _exact(p: Tensor | None, exact: Tensor, bound: Tensor, orders: Sequence[float]) -> Shapes:
+    """What the full spectra of the exact rows give, [row] each, [row order] the entropies of further orders.
+
+    Args:
+        p: their spectra, None where there is no such row. bound: by which entropies are divided, [row]; NaN where a
+            text has no value.
+    """
+    found = {
+        name: bound.new_full((len(exact),), torch.nan)
+        for name in ("prompt_entropy", "effective_rank", "top_share")
+    }
     if orders:
-        found.append(("renyi_entropy", torch.stack([renyi_entropy(p, a) for a in orders], -1), True))
+        found["renyi_entropy"] = bound.new_full((len(exact), len(orders)), torch.nan)
+    if p is not None and len(p):
+        below = bound[exact]
+        found["prompt_entropy"][exact] = renyi_entropy(p, 1.0) / below
+        for name, values in (("effective_rank", effective_rank(p)), ("top_share", p.amax(-1))):
+            found[name][exact] = torch.where(below.isnan(), torch.nan, values.to(below))
+        if orders:
+            entropies = torch.stack([renyi_entropy(p, order) for order in orders], -1)
+            found["renyi_entropy"][exact] = entropies / below[:, None]
     return found
 
 

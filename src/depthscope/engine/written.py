@@ -22,7 +22,7 @@ def written(anatomy: Anatomy, seen: View) -> Against:
     NaN where a layer has no such writer. The MLP of a sequential block is held against the stream after the mixer. One
     layer is looked at at a time, in memory that is used again: it stays in the processor's cache.
     """
-    states = seen.each_state
+    states, lengths = seen.each_state, [seen.seen.norms[site] for site in anatomy.states()]
     shape = (3, anatomy.n_layers, len(WRITERS), *states[0].shape[:2])
     found = states[0].new_full(shape, torch.nan)
     change, middle = torch.empty_like(states[0]), torch.empty_like(states[0])
@@ -32,7 +32,8 @@ def written(anatomy: Anatomy, seen: View) -> Against:
         if not anatomy.family.post_norm:
             pairs |= _sublayers(anatomy, layer, seen, middle)
         for place, (write, stream) in pairs.items():
-            for part, values in enumerate(against(write, stream)):
+            known = lengths[k] if stream is states[k] else None
+            for part, values in enumerate(against(write, stream, known)):
                 found[part, k, place] = values
     return Against(*found.unbind(0))
 

@@ -55,7 +55,7 @@ def prepared_gram(
     if mode not in MODES:
         raise UnknownName("spectrum mode", mode, MODES)
     # one pass each, in place: this runs for every mode, state and text
-    kept = torch.where(mask.unsqueeze(-1) & mask.unsqueeze(-2), at_least_float32(gram), 0.0)
+    kept = _restricted(at_least_float32(gram), mask)
     n = mask.sum(-1, keepdim=True).clamp_min(1)
     energy = kept.diagonal(dim1=-2, dim2=-1).sum(-1, keepdim=True) / n
     if mode in CENTRED_MODES:
@@ -66,6 +66,18 @@ def prepared_gram(
     live = square > (vanished**2 * energy if mode in CENTRED_MODES else 0)
     scale = torch.where(live, square.rsqrt() if mode in ("wei", "unit") else 1.0, 0.0)
     return kept.mul_(scale.unsqueeze(-1)).mul_(scale.unsqueeze(-2))
+
+
+def _restricted(gram: Tensor, mask: Tensor) -> Tensor:
+    """A copy whose rows and columns outside the mask are zero, whatever stands there."""
+    if mask.all():
+        return gram.clone()
+    inside = mask.to(gram)
+    kept = (gram * inside.unsqueeze(-1)).mul_(inside.unsqueeze(-2))
+    if kept.sum().isfinite():
+        return kept
+    # nothing times NaN is NaN, and a mask of all pairs costs more than both products
+    return torch.where(mask.unsqueeze(-1) & mask.unsqueeze(-2), gram, 0.0)
 
 
 def spectrum_of(gram: Float[Tensor, "batch token token"]) -> Float[Tensor, "batch token"]:

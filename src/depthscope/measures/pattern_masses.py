@@ -33,12 +33,12 @@ def _back(rows: Tensor, positions: Tensor, offsets: int) -> Tensor:
     return positions.to(rows.device)[:, None] - torch.arange(offsets, device=rows.device)
 
 
-def key_mass(
-    rows: Float[Tensor, "batch head query key"], keys: Bool[Tensor, "batch key"]
-) -> Float[Tensor, "batch head query"]:
-    """Sum of a row over a set of keys, 0 where the set is empty; masked keys hold nothing anyway."""
+def key_masses(
+    rows: Float[Tensor, "batch head query key"], keys: Bool[Tensor, "batch key kind"]
+) -> Float[Tensor, "batch head query kind"]:
+    """Sum of a row over each of some sets of keys, 0 where a set is empty; masked keys hold nothing anyway."""
     rows = at_least_float32(rows)
-    return torch.einsum("bhqk,bk->bhq", rows, keys.to(rows))
+    return (rows.flatten(1, 2) @ keys.to(rows)).unflatten(1, rows.shape[1:3])
 
 
 def local_mass(
@@ -137,7 +137,7 @@ def _entropy(rows: Tensor) -> Tensor:
 
 LAWS = (
     Law(offset_masses, ("non_negative", "bounded_by_one", "batch_free"), {"offsets": 3}),
-    Law(key_mass, ("non_negative", "batch_free")),
+    Law(key_masses, ("non_negative", "batch_free")),
     Law(local_mass, ("non_negative", "batch_free"), {"width": 2}),
     Law(far_mass, ("non_negative", "batch_free"), {"start": 1, "recent": 1}),
     Law(without, ("non_negative", "scale_free", "batch_free")),

@@ -73,13 +73,22 @@ class Against(NamedTuple):
         return torch.where(nothing, 0.0, self.product / self.size / self.stream).clamp(-1, 1)
 
 
-def against(write: Float[Tensor, "*items d_model"], stream: Float[Tensor, "*items d_model"]) -> Against:
+def against(
+    write: Float[Tensor, "*items d_model"],
+    stream: Float[Tensor, "*items d_model"],
+    length: Float[Tensor, "*items"] | None = None,
+) -> Against:
     """Norms of write and stream and their product in three passes over memory, each `Float[Tensor, "*items"]`.
 
     For float32 vectors with squares below 1e38; `cosine` has no such limit.
+
+    Args:
+        length: the norm of the stream, where it is known.
     """
     write, stream = at_least_float32(write), at_least_float32(stream)
-    return Against(_norm(write), _norm(stream), torch.linalg.vecdot(write, stream))
+    return Against(
+        _norm(write), _norm(stream) if length is None else length, torch.linalg.vecdot(write, stream)
+    )
 
 
 def relative_change(

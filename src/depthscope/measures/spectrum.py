@@ -141,14 +141,13 @@ def log_bound(
     """
     _require("entropy normalisation", normalisation, NORMALISATIONS)
     log_n, log_d = n.double().log(), math.log(d)
-    return {
-        "raw": torch.ones_like(log_n),
-        "logN": log_n,
-        "logD": torch.full_like(log_n, log_d),
-        "logNlogD": log_n * log_d,
-        "maxEntropy": log_n.clamp_max(log_d),
-        "maxRank": (n.double() - int(centred)).log().clamp_max(log_d),
-    }[normalisation]
+    if normalisation == "maxRank":
+        return (n.double() - int(centred)).log().clamp_max(log_d)
+    if normalisation in ("raw", "logD"):
+        return torch.full_like(log_n, 1.0 if normalisation == "raw" else log_d)
+    if normalisation == "logNlogD":
+        return log_n * log_d
+    return log_n if normalisation == "logN" else log_n.clamp_max(log_d)
 
 
 def effective_rank(p: Float[Tensor, "*items n"]) -> Float[Tensor, "*items"]:

@@ -115,9 +115,11 @@ class Heads:
         without a query (-1) gives NaN.
         """
         kind = torch.promote_types(self.query.dtype, torch.float32)
-        query = self.query.to(kind)
-        key = self.key.to(kind).repeat_interleave(query.shape[1] // self.key.shape[1], dim=1)
-        scores = self._masked(capped(query @ key.transpose(-1, -2), self.scaling, self.cap))
+        shared, asked = self.key.shape[1], self.query.shape[2]
+        # heads that share keys ask them side by side: no key is repeated
+        query = self.query.to(kind).unflatten(1, (shared, -1)).flatten(2, 3)
+        products = (query @ self.key.to(kind).mT).unflatten(2, (-1, asked)).flatten(1, 2)
+        scores = self._masked(capped(products, self.scaling, self.cap))
         if self.sinks is None:
             return self._at_queries(torch.softmax(scores, dim=-1).nan_to_num_(0.0))
         column = self.sinks.to(scores).reshape(1, -1, 1, 1).expand(*scores.shape[:-1], 1)

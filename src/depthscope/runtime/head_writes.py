@@ -107,11 +107,17 @@ def value_norms(
     of a query, so weights `A_ij |W_O v_j|` normalised over keys do not feel it. A gate on heads (Qwen3-Next) is left
     out.
     """
-    weight = _parts(_attention(model, layer), model.anatomy.n_heads)
-    weight = weight * _direction(model, layer)[:, None, None]
-    gram = torch.einsum("ehd,ehf->hdf", weight, weight).detach()
-    shared = value.repeat_interleave(weight.shape[1] // value.shape[1], dim=1).to(gram)
-    return torch.einsum("rhkd,hdf,rhkf->rhk", shared, gram, shared).clamp_min(0).sqrt()
+    weight = _parts(_attention(model, layer), model.anatomy.n_heads).detach()
+    if _behind(_attention(model, layer)) is not None:
+        weight = weight * _direction(model, layer)[:, None, None]
+    by_head = weight.permute(1, 2, 0)
+    (rows, shared, keys, d_head), heads = value.shape, len(by_head)
+    # heads that share a value are asked side by side: one product for each of their values
+    metric = (by_head @ by_head.mT).unflatten(0, (shared, -1)).transpose(1, 2).flatten(2)
+    values = value.to(metric).transpose(0, 1).flatten(1, 2)
+    products = (values @ metric).unflatten(2, (heads // shared, d_head))
+    squares = (products * values[:, :, None]).sum(-1).unflatten(1, (rows, keys))
+    return squares.permute(1, 0, 3, 2).flatten(1, 2).clamp_min(0).sqrt()
 
 
 def projected(layer: Layer, z: Z) -> Float[Tensor, "row token head d_model"]:
