@@ -156,7 +156,7 @@ def test_draws_resample_documents_and_whole_scores_are_scikit_learns() -> None:
     counts = probe_findings._by_unit(probe_findings.f1_counts(said, true, 3), unit)
     assert counts.shape == (10, 3, 3)
     assert probe_findings.macro_f1(counts.sum(0)) == pytest.approx(f1_score(true, said, average="macro"))
-    twice = probe_findings._drawn(counts, np.array([[2.0] + [0.0] * 9]))
+    twice = probe_findings.resampled(counts, np.array([[2.0] + [0.0] * 9]))
     first = unit == 0
     expected = f1_score(true[first], said[first], average="macro")
     assert probe_findings.macro_f1(twice)[0] == pytest.approx(expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from depthscope.fits.predictor_sweep import PredictorSweep
 from depthscope.fits.sweep_bench import Remembering
 from depthscope.fits.sweep_designs import Factors, designs, name_of
 from depthscope.fits.sweep_findings import AGAIN, Swept
+from depthscope.fits.sweep_probes import ProbeTable, Probing
 from depthscope.fits.sweep_ridge import lagged, solve
 from depthscope.fits.teacher import Streams
 from depthscope.materials.window import Window
@@ -44,6 +46,18 @@ SMALL: dict[str, Any] = {
 }
 
 
+def labelled(folder: Path) -> str:
+    """Documents of two kinds, of which enough are among those that nothing is trained on."""
+    path = folder / "labelled.jsonl"
+    rows = [
+        {"text": f"{number} {word} " * 12, "label": word}
+        for number in range(30)
+        for word in ("boats", "trees")
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
 def ran(study: PredictorSweep, model: Model, reading: Reading, path: Path) -> tuple[Findings, Work]:
     windows = reading.windows(model)
     kind, units = windows.units()
@@ -55,8 +69,10 @@ def ran(study: PredictorSweep, model: Model, reading: Reading, path: Path) -> tu
 def swept(
     model: Model, reading: Reading, tmp_path_factory: pytest.TempPathFactory, signatures_unchecked: Any
 ) -> tuple[Findings, Work]:
+    folder = tmp_path_factory.mktemp("sweep")
+    SMALL["probed"], SMALL["source"] = 12, labelled(folder)
     with signatures_unchecked():
-        return ran(PredictorSweep(**SMALL), model, reading, tmp_path_factory.mktemp("sweep"))
+        return ran(PredictorSweep(**SMALL), model, reading, folder)
 
 
 def test_one_thing_changes_at_a_time_or_everything_is_combined() -> None:
@@ -157,6 +173,33 @@ def test_a_sweep_measures_every_design_on_the_same_tokens(swept: tuple[Findings,
     for name in ("cka", "novelty_rank"):
         np.testing.assert_allclose(np.diagonal(found[name].value, axis1=1, axis2=2), 1.0, atol=1e-6)
     assert found["r2"].select(layer=0, variant=AGAIN, definition="dim").scalar() != found["r2"].value[0, 0, 0]
+    assert found["probe_f1"].value.shape == (2, 3, 2, 4)
+    state = found["probe_f1"].select(task="domain", feature="h").value
+    np.testing.assert_array_equal(state, np.repeat(state[:, :1], 4, axis=1), "one state for all designs")
+
+
+def test_probes_find_the_label_in_the_part_where_a_design_left_it() -> None:
+    draw = np.random.default_rng(0)
+    kinds, types = draw.integers(0, 2, 120), draw.integers(2, 4, 120)  # letters and digits
+    domain, kind = torch.eye(2)[kinds], torch.eye(4)[types]
+    noise = 0.01 * torch.from_numpy(draw.normal(size=(120, 6)).astype(np.float32))
+    h = torch.cat([domain, kind], 1) + noise
+    right = torch.cat([domain, torch.zeros(120, 4)], 1)
+    items = {
+        "label": np.array(["a", "b"])[kinds], "type": types, "split": np.arange(120) // 4 % 3,
+        "unit": np.array([f"d{k // 4}" for k in range(120)]),
+    }  # fmt: skip
+    told: list[int] = []
+    kept = {"": {5: h}, "splits": {5: right}, "expects all": {5: h}}
+    table = ProbeTable(Probing((), items, "made up"), kept, 0, lambda done, _: told.append(done))
+    found = table.measurements(table.found())
+    gap = found["probe_difference"].select(layer=5)
+    assert gap.at(task="domain", variant="splits") > 0.3
+    assert gap.at(task="token_type", variant="splits") < -0.3
+    assert gap.at(task="domain", variant="expects all") > 0.3
+    assert gap.at(task="token_type", variant="expects all") > 0.3
+    np.testing.assert_allclose(found["probe_f1"].select(feature="h").value, 1)
+    assert told == [1, 2]
 
 
 def test_a_killed_sweep_goes_on_with_the_next_design(
@@ -171,7 +214,7 @@ def test_a_killed_sweep_goes_on_with_the_next_design(
     again = ran(PredictorSweep(**SMALL), model, reading, work.folder)[0]
     for name, m in found.measurements.items():
         np.testing.assert_array_equal(again.measurements[name].value, m.value)
-    assert len(work.journal.finished()) == 4
+    assert len(work.journal.finished()) == 5, "four designs, and their probes"
     with pytest.raises(AssertionError):
         ran(PredictorSweep(**{**SMALL, "steps": 5}), model, reading, work.folder)
 
@@ -189,7 +232,13 @@ def test_streams_are_kept_while_they_fit_and_read_again_where_not(model: Model, 
 
 
 def test_what_cannot_be_swept_is_refused(model: Model, reading: Reading, tmp_path: Path) -> None:
-    for wrong in ({"steps": 0}, {"compared": 4}, {"factors": {"depth": (1,)}}, {"factors": {"heads": ()}}):
+    for wrong in (
+        {"steps": 0},
+        {"probed": -1},
+        {"compared": 4},
+        {"factors": {"depth": (1,)}},
+        {"factors": {"heads": ()}},
+    ):
         with pytest.raises(BadInput):
             PredictorSweep(**wrong)
     with pytest.raises(UnknownName, match="around"):

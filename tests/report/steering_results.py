@@ -95,6 +95,11 @@ def predictor_sweep(agreement: float = 0.9, wide: float = 0.02, n: int = N, r2: 
         made("parameters", {"variant": DESIGNS}, [70_000, 90_000, 65_536, 70_000]),
         made("cka", {**by, "other": DESIGNS}, np.full((*shape, len(DESIGNS)), 0.8)),
         made("novelty_with_base", by, agreed, wide=wide, n=n),
+        made(
+            "probe_difference",
+            {"task": ("domain", "token_type"), **by},
+            np.stack([0.1 + 0 * agreed, 0 * agreed - 0.2]),
+        ),
     ]
     return result("predictor_sweep", found)
 

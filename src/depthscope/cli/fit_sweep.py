@@ -24,7 +24,7 @@ SHARED = ("steps", "lr")
 """Flags of a tuned lens that a sweep has too."""
 OWN = ("--layers", "--rows", "--reserve", "--set")
 """Flags of a predictor that a sweep has too."""
-PLAIN = ("grid", "norm", "residual", "compared", "memory")
+PLAIN = ("grid", "norm", "residual", "compared", "memory", "probed", "source")
 """Fields of the study that --set reaches besides the factors."""
 
 

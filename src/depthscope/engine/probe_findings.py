@@ -146,7 +146,7 @@ def findings(
     }  # fmt: skip
     axes = {"task": np.asarray(TASKS), "score": np.asarray(list(SCORES))}
     depth = {"layer": layers.astype(np.int64)}
-    drawn = {one.task: _draws(one, facts.seed) for one in tasks}
+    drawn = {one.task: drawn_weights(one, facts.seed) for one in tasks}
     found = [
         _f1(tasks, inputs, cells, drawn, {**axes, "feature": np.asarray(inputs), **depth}),
         *_differences(tasks, cells, drawn, axes, depth),
@@ -171,7 +171,7 @@ def _f1(
             for f, name in enumerate(inputs):
                 for k in range(shape[3]):
                     counts = cells[one.task, name, k].counts
-                    interval = _interval(score(counts.sum(0)[None]), score(_drawn(counts, drawn[one.task])))
+                    interval = ends(score(counts.sum(0)[None]), score(resampled(counts, drawn[one.task])))
                     value[t, s, f, k], low[t, s, f, k], high[t, s, f, k] = interval
         n[t], items[t] = len(np.unique(one.test_units)), len(one.test_units)
     note = "test documents resampled; micro F1 of one label an item is its accuracy"
@@ -196,10 +196,10 @@ def _differences(
                 alone, many = (
                     np.stack([score(turn(counts)) for counts in sides[0]])
                     - np.stack([score(turn(counts)) for counts in sides[1]])
-                    for turn in (_whole, partial(_drawn, weights=drawn[one.task]))
+                    for turn in (_whole, partial(resampled, weights=drawn[one.task]))
                 )
-                each[:, t, s, p] = np.stack([_interval(alone[k], many[k]) for k in range(count)], 1)
-                whole[:, t, s, p] = _interval(alone.mean(0), many.mean(0))
+                each[:, t, s, p] = np.stack([ends(alone[k], many[k]) for k in range(count)], 1)
+                whole[:, t, s, p] = ends(alone.mean(0), many.mean(0))
                 n[t, s, p], items[t, s, p] = len(np.unique(one.test_units)), len(one.test_units)
     there = {**axes, "variant": np.asarray(list(PAIRS))}
     missing = NO_LEAKY if np.isnan(each[0]).any() else ""
@@ -276,11 +276,12 @@ def _by_unit(counts: np.ndarray, units: np.ndarray) -> np.ndarray:
     return found
 
 
-def _draws(one: Probed, seed: int) -> np.ndarray:
+def drawn_weights(one: Probed, seed: int) -> np.ndarray:
+    """How often each test document stands in each draw, [draw, unit]."""
     return multiplicities(len(np.unique(one.test_units)), DRAWS, seed).astype(np.float64)
 
 
-def _drawn(counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def resampled(counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Counts of each draw of documents, [draw, three, class]."""
     return (weights @ counts.reshape(len(counts), -1)).reshape(len(weights), *counts.shape[1:])
 
@@ -289,7 +290,7 @@ def _whole(counts: np.ndarray) -> np.ndarray:
     return counts.sum(0)[None]
 
 
-def _interval(value: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+def ends(value: np.ndarray, drawn: np.ndarray) -> np.ndarray:
     """Value, low and high."""
     low, high = np.nanquantile(drawn, [0.025, 0.975])
     return np.stack(Interval(value[0], low, high).holding())

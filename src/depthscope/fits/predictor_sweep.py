@@ -7,12 +7,14 @@ few states; more layers, heads and wider heads; shorter views; with and without 
 tokens in the same order, linear maps solved on the same windows as ridge regressions, and all are judged on the same
 held-out texts. "around" changes one thing at a time, "full" takes all combinations. Of each the parameters and R2; of
 each pair, at the same tokens, linear CKA of the expectations, the mean principal angle between their leading
-directions, and the rank correlation of the lengths of the novel parts. The base stands there a second time with
-another seed.
+directions, and the rank correlation of the lengths of the novel parts. Where labelled documents are given, linear
+probes read their domain and the class of each token from the state and from both parts of every design. The base stands
+there a second time with another seed.
 
 How to read: r2_over_base says what a change of design is worth, in R2, with an interval over the same draws. If
 novelty_with_base stays near 1 where R2 differs, which tokens are novel does not depend on the design, and the split
-may be quoted without naming one. The second seed says what agreement at best can be.
+may be quoted without naming one. The second seed says what agreement at best can be. probe_difference is the F1 of the
+expected part minus that of the novel part: where its sign is one in all designs, what the parts hold is the model's.
 
 What misleads: Equal tokens are not equal training: a large design needs more of both, so a short sweep favours small
 and solved ones; look at the learning curves of a predictor before a design is called worse. CKA is large for all
@@ -27,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from depthscope.engine.study import Work
@@ -35,6 +38,7 @@ from depthscope.fits.predictor_course import Course
 from depthscope.fits.sweep_bench import Bench, Compared
 from depthscope.fits.sweep_designs import Factors, designs
 from depthscope.fits.sweep_findings import Swept
+from depthscope.fits.sweep_probes import ProbeTable
 from depthscope.results.result import Findings
 from depthscope.runtime.predictor import Design
 
@@ -55,6 +59,8 @@ class PredictorSweep:
         steps, rows, lr: of every training. held_out: share of the documents to judge on.
         evaluate: tokens judged. compared: tokens at which designs are compared with each other.
         memory: GiB of streams that are kept.
+        probed: documents of a label that are probed, 0 for no probes; source: a file of labelled documents, see
+            `materials.probe_windows.ProbeWindows`. Only those are probed that a reading with `reserve` leaves out.
     """
 
     layers: tuple[int, ...] = ()
@@ -69,12 +75,18 @@ class PredictorSweep:
     evaluate: int = 16384
     compared: int = 1024
     memory: float = 1.0
+    probed: int = 0
+    source: str = ""
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.rows, self.evaluate, self.memory) <= 0 or self.compared < 8:
+        if (
+            min(self.steps, self.rows, self.evaluate, self.memory) <= 0
+            or self.compared < 8
+            or self.probed < 0
+        ):
             raise BadInput(
                 f"steps={self.steps}, rows={self.rows}, evaluate={self.evaluate}, memory={self.memory}: above 0; "
-                f"compared={self.compared}: at least 8"
+                f"compared={self.compared}: at least 8; probed={self.probed}: 0 or more"
             )
         _ = self.designs
 
@@ -118,7 +130,9 @@ class PredictorSweep:
             raise Refused(
                 f"{work.model.name} sees both sides of a token; nothing is to be predicted from left to right"
             )
-        how = Compared(self.layers, self.held_out, self.evaluate, self.compared, int(self.memory * GIB))
+        how = Compared(
+            self.layers, self.held_out, self.evaluate, self.compared, int(self.memory * GIB), self.probed, self.source
+        )  # fmt: skip
         bench = Bench.of(work, self.designs, self.course, how)
         steps: dict[str, Any] = {}
         for k, (name, design) in enumerate(bench.asked.items()):
@@ -128,6 +142,13 @@ class PredictorSweep:
         sized = (len(set(bench.parts.units)), len(bench.parts.judged) * (bench.parts.length - 1))
         note = f"judged on {bench.parts.source}, n counts {bench.parts.kind}"
         found = Swept(steps, [s - 1 for s in bench.states], kept, bench.units, sized, note, work.seed)
-        return Findings(
-            found.measurements(), notes=(*bench.remarks(), f"residual {self.residual!r}, norm {self.norm!r}")
+        made, remarks = (
+            found.measurements(),
+            [*bench.remarks(), f"residual {self.residual!r}, norm {self.norm!r}"],
         )
+        if bench.probing is not None:
+            table = ProbeTable(bench.probing, bench.probes(), work.seed, partial(work.progress, "probes"))
+            about = {"designs": [bench.about(name) for name in bench.asked]}
+            made |= table.measurements(work.journal.step("probes", about, table.found))
+            remarks += table.remarks()
+        return Findings(made, notes=tuple(remarks))

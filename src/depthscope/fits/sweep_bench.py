@@ -22,6 +22,7 @@ from depthscope.fits.predictor_scores import Scores
 from depthscope.fits.predictor_sums import Scale, scales
 from depthscope.fits.predictor_training import Training
 from depthscope.fits.sweep_findings import AGAIN
+from depthscope.fits.sweep_probes import Probing
 from depthscope.fits.sweep_ridge import solve
 from depthscope.fits.teacher import Streams, batched, drawn, taught
 from depthscope.materials.window import Window
@@ -41,7 +42,8 @@ class Compared:
     """On what designs are judged and compared.
 
     Args:
-        layers: see `PredictorSweep`. held_out, evaluate, compared: the same. memory: bytes of streams that are kept.
+        layers: see `PredictorSweep`. held_out, evaluate, compared, probed, source: the same. memory: bytes of streams
+            that are kept.
     """
 
     layers: tuple[int, ...]
@@ -49,6 +51,8 @@ class Compared:
     evaluate: int
     compared: int
     memory: int
+    probed: int = 0
+    source: str = ""
 
 
 class Remembering:
@@ -96,6 +100,7 @@ class Bench:
     asked: dict[str, Design]
     teach: Remembering
     scale: dict[int, Scale]
+    probing: Probing | None = None
 
     @classmethod
     def of(cls, work: Work, asked: Mapping[str, Design], course: Course, how: Compared) -> Bench:
@@ -108,7 +113,10 @@ class Bench:
         with torch.no_grad():
             scale = scales(work.model, some, states, course.rows, _say_nothing)
         every = {**asked, AGAIN: next(iter(asked.values()))}
-        return cls(work, course, how, parts, states, every, teach, scale)
+        probing = None
+        if how.probed:
+            probing = Probing.of(work.model, how.source, how.probed, parts.length, work.seed)
+        return cls(work, course, how, parts, states, every, teach, scale, probing)
 
     @property
     def windows(self) -> list[Window]:
@@ -213,9 +221,13 @@ class Bench:
                 novel = found.of[s][:, at].flatten(0, 1) - expected
                 parts.setdefault(f"expected.{s}", []).append(expected)
                 parts.setdefault(f"novelty.{s}", []).append(torch.linalg.vector_norm(novel, dim=-1))
+        if self.probing is not None:
+            for s, (expected, state) in self.probing.read(self.work.model, nets, self.course.rows).items():
+                parts[f"probed.{s}"] = [expected]
+                parts[f"states.{s}"] = [state] if name == next(iter(self.asked)) else []
         make_folder(self.work.journal.folder)
         write_bytes(
-            self.file(name), save({key: torch.cat(each).float().cpu() for key, each in parts.items()})
+            self.file(name), save({key: torch.cat(each).float().cpu() for key, each in parts.items() if each})
         )
 
     def kept(self, name: str) -> dict[int, tuple[Tensor, Tensor]]:
@@ -224,6 +236,18 @@ class Bench:
 
         named = load_file(self.file(name))
         return {s - 1: (named[f"expected.{s}"], named[f"novelty.{s}"]) for s in self.states}
+
+    def probes(self) -> dict[str, dict[int, Tensor]]:
+        """Layer -> expectations at probed items by design, and the states themselves under ""."""
+        from safetensors.torch import load_file
+
+        found: dict[str, dict[int, Tensor]] = {}
+        for name in self.asked:
+            named = load_file(self.file(name))
+            if "" not in found:
+                found[""] = {s - 1: named[f"states.{s}"] for s in self.states}
+            found[name] = {s - 1: named[f"probed.{s}"] for s in self.states}
+        return found
 
     def remarks(self) -> Sequence[str]:
         """What a reader must know."""
