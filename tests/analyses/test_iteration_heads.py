@@ -113,6 +113,7 @@ def test_weights_of_text_are_those_of_rows_that_the_library_returns(tmp_path: Pa
         )
     np.testing.assert_allclose(value(result, "input_weight"), np.mean(expected, axis=(0, 3)), rtol=1e-6)
     assert "ablated one by one only where there are few" in result["ablated_accuracy"].missing
+    assert "only where a table of positions is learned" in result["shifted_weight"].missing
 
 
 def test_models_without_heads_or_steps_and_positions_without_a_table_are_refused():

@@ -35,8 +35,7 @@ def found(c: Columns, facts: Facts, kinds: tuple[str, ...], shifts: tuple[int, .
         *_stripes(c, items, heads),
         *_accuracies(c, items),
         *_without(c, items, heads, kinds),
-        items.mean(c["shifted"], "shifted_weight", {**heads, "offset": np.array(shifts)}, "probability",
-                   "on the input k places before, the end word moved k places on"),
+        _shifted(c, items, {**heads, "offset": np.array(shifts)}),
         _probe(c, facts),
     ]  # fmt: skip
     return Findings({m.name: m for m in made})
@@ -102,6 +101,13 @@ def _without(
         ),
     ]  # fmt: skip
     return [replace(m, missing=few) if m.missing and np.isnan(m.value).all() else m for m in found]
+
+
+def _shifted(c: Columns, items: Items, axes: Mapping[str, np.ndarray]) -> Measurement:
+    note = "on the input k places before, the end word moved k places on"
+    found = items.mean(c["shifted"], "shifted_weight", axes, "probability", note)
+    fixed = "the end word is moved only where a table of positions is learned and long enough"
+    return replace(found, missing=fixed) if found.missing and np.isnan(found.value).all() else found
 
 
 def _probe(c: Columns, facts: Facts) -> Measurement:
