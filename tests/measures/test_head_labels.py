@@ -49,7 +49,9 @@ def test_what_was_not_measured_leaves_a_label_open_unless_the_rest_decides_it():
     assert np.isnan(one(grammar=0.6)["grammar"])
     assert "grammar" not in one(grammar=0.4)
     assert "streaming" in known(gate=0.2), "one alternative is enough"
-    assert np.isnan(one(gate=0.7)["streaming"])
+    far = {"gate": np.array([[0.7, 0.7, 0.2]]), "far_mass": np.array([[NAN, 0.2, NAN]])}
+    np.testing.assert_array_equal(head_labels(far)["streaming"], [[NAN, 0, 1]])
+    assert "streaming" not in one(gate=0.7), "what no head has cannot be asked"
     assert "streaming" not in one(gate=0.7, far_mass=0.2)
     assert np.isnan(one(write_share=0.005)["dead"])
     assert "dead" not in one(write_share=0.5)

@@ -1,7 +1,9 @@
 """Names for attention heads: a view of their scores under thresholds or ranks. Scores are kept, labels are not data.
 
 A rule is a list of alternatives, each a list of bounds that must all hold. A score that was not measured (NaN) leaves a
-label undecided (NaN) unless the other scores decide it: false and unknown is false, true or unknown is true.
+label undecided (NaN) unless the other scores decide it: false and unknown is false, true or unknown is true. An
+alternative with a score that no head has is none where another one can be asked: else only heads that earn the label
+would be known, and all known heads would have it.
 Sources of the thresholds: previous, self, retrieval: Clark et al. 2019, Wu et al. 2025 (2404.15574); sink: Gu et al.
 2025 (2410.10781); induction: Olsson et al. 2022 (2209.11895); the others are ours. Induction is named by where a head
 looks: in deep models the head that finds the token and the head that writes it out are different ones, so `copying`
@@ -102,7 +104,8 @@ def head_labels(
     found: dict[str, np.ndarray] = {}
     for rule in RULES:
         either = np.zeros(size)
-        for bounds in rule.any_of:
+        asked = [a for a in rule.any_of if all(np.isfinite(known.get(b.score, empty)).any() for b in a)]
+        for bounds in asked or rule.any_of:
             both = np.ones(size)
             for bound in bounds:
                 both = _and(both, _holds(known.get(bound.score, empty), bound, rank))
