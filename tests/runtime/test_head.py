@@ -131,6 +131,20 @@ def test_the_last_state_is_at_distance_zero_from_itself_with_rank_one() -> None:
     assert float(trace.kl[0].min()) > 0.1
 
 
+@torch.no_grad()
+def test_the_divergence_of_the_last_state_is_zero_where_all_logits_of_a_large_vocabulary_lie_high() -> None:
+    torch.manual_seed(2)
+    unembed = nn.Linear(8, 2**18, bias=False)
+    nn.init.normal_(unembed.weight)
+    unembed.weight[:, 0] = 3.0
+    states = torch.randn(2, 4, 8) / 2
+    states[..., 0] = 60.0
+    anatomy = replace(tiny("gpt2").anatomy, unembed=unembed, d_vocab=2**18, final_norm=None)
+    kl = Head(anatomy, torch.float32).decode(states, states[-1], Decode(kl=True)).kl
+    assert kl is not None
+    assert float(kl[-1].max()) < 3e-4  # a float32 near 180 is known to 2e-5; sums over the vocabulary lose 3e-3
+
+
 def tied_head(columns: list[float], chunk: int) -> tuple[Head, Tensor]:
     """A head without norm whose logits are exactly `columns` at the one state (1, 0, ..)."""
     head = head_of(norm=False)
