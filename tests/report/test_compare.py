@@ -13,7 +13,8 @@ from synthetic import first, manifest, measurement, result, write_run
 from depthscope.engine.tally import PerDocument, Tally
 from depthscope.errors import BadInput
 from depthscope.report.compare import GRID, compare
-from depthscope.report.comparison_page import depth_table, write_comparison
+from depthscope.report.comparison_curves import OPEN, curve_groups, depth_table, named
+from depthscope.report.comparison_page import write_comparison
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Result
 from depthscope.store.run import Run
@@ -144,6 +145,23 @@ def test_the_table_prints_depth_values_and_differences(tmp_path: Path):
     assert table.columns == ("depth", "a", "b", "b \u2212 a")
     assert [row[:3] for row in table.rows] == [("0%", "0", "0"), ("50%", "0.5", "1"), ("100%", "1", "2")]
     assert table.rows[1][3] == "0.5 (0.3586 to 0.6414)"
+
+
+def test_a_curve_is_called_by_its_words_and_labels():
+    assert named("attention_sinks/sink_mass[source=natural][level=0.3]") == (
+        "sink mass",
+        "source: natural; level: 0.3",
+    )
+    assert named("logit_lens/entropy") == ("entropy", "")
+
+
+def test_of_each_analysis_a_few_curves_stand_open_and_every_measurement_has_one_of_them(tmp_path: Path):
+    states, modes = [0, 1, 2], [f"m{k}" for k in range(OPEN)]
+    many = measurement("entropy", {"state": states, "mode": modes}, np.ones((3, OPEN)))
+    found = compare([one(tmp_path / name, many, by_state(3, 1)) for name in "ab"])
+    (group,) = curve_groups(found)
+    assert [chart.title for chart in group.charts] == ["entropy"] * (OPEN - 1) + ["kl"]
+    assert [(chart.title, chart.note) for chart in group.more] == [("entropy", f"mode: m{OPEN - 1}")]
 
 
 def test_the_page_of_whole_runs_needs_no_network(tmp_path: Path):

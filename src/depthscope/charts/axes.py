@@ -31,9 +31,14 @@ AXIS_TITLES = {
 }
 
 
+SHARES = ("share", "probability", "accuracy", "agreement")
+"""Words that say that a number is a probability."""
+
+
 def with_unit(words: str, unit: str) -> str:
-    """An axis title: the words, then the unit unless it is 1."""
-    return words if unit == "1" else f"{words} ({unit})"
+    """An axis title: the words, then the unit unless it is 1 or the words say that it is a probability."""
+    said = unit == "probability" and any(name in words for name in SHARES)
+    return words if unit == "1" or said else f"{words} ({unit})"
 
 
 def y_scale(table: Sequence[Row], kind: str = "linear") -> Spec:

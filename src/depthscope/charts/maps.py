@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from depthscope.charts.specification import Row, Spec
 from depthscope.charts.table import rows, thin
 from depthscope.results.measurement import Measurement
 
+WIDE = 26
+"""Letters that labels side by side may have together on a narrow page."""
 NUMBER: Spec = {"type": "quantitative", "format": ".4~g"}
 
 
@@ -30,7 +32,7 @@ def heat_map(
     amount = {"field": "value", "type": "quantitative"}
     legend = {"orient": "top", "gradientLength": 180, "gradientThickness": 10, "title": title}
     encoding = {
-        "x": _labels_of(drawn, across, named[across]),
+        "x": _labels_of(drawn, across, named[across]) | _turned(drawn.axes[across]),
         "y": _labels_of(drawn, down, named[down]),
         "color": amount | {"scale": scale or {"scheme": "viridis"}, "legend": legend},
         "tooltip": [
@@ -65,6 +67,15 @@ def _labels_of(found: Measurement, axis: str, title: str) -> Spec:
     shown = {"labelOverlap": True, "labelAngle": 0, "ticks": False, "domain": False}
     labels = np.asarray(found.axes[axis]).tolist()
     return {"field": axis, "type": "ordinal", "title": title, "axis": shown, "scale": {"domain": labels}}
+
+
+def _turned(labels: Sequence[object] | np.ndarray) -> Spec:
+    """How the labels of what goes across stand: names that would not fit side by side are turned and all shown."""
+    names = [label for label in np.asarray(labels).tolist() if isinstance(label, str)]
+    shown = {"labelOverlap": True, "labelAngle": 0, "ticks": False, "domain": False}
+    if len(names) > 3 and sum(map(len, names)) > WIDE:
+        shown |= {"labelOverlap": False, "labelAngle": -40, "labelLimit": 130}
+    return {"axis": shown}
 
 
 def _largest_pair(found: Measurement) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from depthscope.charts.maps import heat_map
 from depthscope.charts.specification import Spec, finish
 from depthscope.charts.table import present
+from depthscope.results.measurement import COLUMNS, Measurement
 from depthscope.results.result import Result
 
 
@@ -21,11 +23,32 @@ class Across(NamedTuple):
 
 
 def task_map(result: Result, name: str, across: Across, title: str, **at: str) -> Spec:
-    """A measurement over tasks and one further axis, at one label of each other axis; empty where it has no value."""
-    found = present(result, (name,))[name].select(**at)
+    """A measurement over tasks and one further axis, at one label of each other axis; empty where it has no value.
+
+    Tasks without any value are left out of the map and named below its title.
+    """
+    whole = present(result, (name,))[name].select(**at)
+    found, silent = _with_values(whole)
     layer, note = heat_map(found, {"task": "task", across.axis: across.words}, across.colour)
-    height = max(160, 26 * len(found.axes["task"]))
-    return finish([layer], title, _told(found.value, across), note, height=height)
+    height = max(120, 26 * len(found.axes["task"]))
+    notes = (f"without a value: {', '.join(silent)}" if silent else "", note)
+    return finish([layer], title, _told(whole.value, across), "; ".join(filter(None, notes)), height=height)
+
+
+def _with_values(found: Measurement) -> tuple[Measurement, list[str]]:
+    """The tasks that have a value, and the names of the others; all of them where none has one."""
+    at = list(found.axes).index("task")
+    there = np.isfinite(np.moveaxis(found.value, at, 0)).reshape(len(found.axes["task"]), -1).any(1)
+    if there.all() or not there.any():
+        return found, []
+    names = np.asarray(found.axes["task"])
+    parts: dict[str, Any] = {
+        name: None if (v := getattr(found, name)) is None else np.compress(there, v, axis=at)
+        for name in COLUMNS
+    }
+    return replace(found, axes={**found.axes, "task": names[there]}, **parts), names[~there].astype(
+        str
+    ).tolist()
 
 
 def _told(value: np.ndarray, across: Across) -> str:

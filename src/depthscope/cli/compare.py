@@ -42,7 +42,8 @@ def command(
 def _say(found: Comparison) -> None:
     """Every measurement at five depths, what curves come to in one number, then the single numbers."""
     from depthscope.cli.output import say_table
-    from depthscope.report.comparison_page import depth_table, scalar_table
+    from depthscope.report.comparison_curves import depth_table
+    from depthscope.report.comparison_page import scalar_table
     from depthscope.report.head_comparison_page import heads_parts
     from depthscope.report.summaries import summary_table
 

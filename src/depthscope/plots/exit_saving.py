@@ -44,7 +44,10 @@ def plot(result: Result) -> Spec:
         {"data": {"values": table}, "mark": POINT, "encoding": dots},
     ]  # fmt: skip
     return finish(
-        layers, TITLE, _told(net), "below the line looking costs more than the layers that are left out"
+        layers,
+        TITLE,
+        _told(net),
+        "below the line looking costs more than the layers that are left out; who looks less often pays less",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from depthscope.charts import Spec, finish, present, split
-from depthscope.charts.points import points
+from depthscope.charts.points import points, ranked
 from depthscope.results.result import Result
 
 SUITS = ("predictor_sweep",)
@@ -20,7 +20,5 @@ def plot(result: Result) -> Spec:
     last = np.asarray(found.axes["layer"]).tolist()[-1]
     series = split(found.select(layer=last), "task")
     drawn = points(series, "variant", "design", "difference of F1")
-    spans = "; ".join(
-        f"{name} {np.nanmin(one.value):.2f} to {np.nanmax(one.value):.2f}" for name, one in series.items()
-    )
-    return finish(drawn, TITLE, f"Difference of F1 over designs at layer {last}: {spans}", f"layer {last}")
+    spans = "; ".join(f"{name}: {ranked(one, 'variant')}" for name, one in series.items())
+    return finish(drawn, TITLE, f"Difference of F1 at layer {last}; {spans}", f"layer {last}")

@@ -118,7 +118,7 @@ HEADLINES = (
 def nulls(run: Run) -> list[PageTable]:
     """The headline curves of the run beside those of its nulls (untrained weights, shuffled tokens), if it has any."""
     from depthscope.report.compare import compare
-    from depthscope.report.comparison_page import depth_table
+    from depthscope.report.comparison_curves import depth_table
 
     folders = [path.parent for path in sorted(run.path.glob("nulls/*/manifest.json"))]
     others = [other for other in map(open_run, folders) if len(other)]
