@@ -84,7 +84,7 @@ def test_pseudo_log_likelihoods_cover_each_token_once_and_no_special_one(tmp_pat
 class Framed(PlainTokenizer):
     """A tokenizer that puts one token before and two behind every text."""
 
-    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+    def encode(self, text: str, add_special_tokens: bool = True, verbose: bool = True) -> list[int]:
         own = super().encode(text)
         return [1, *own, 1, 0] if add_special_tokens else own
 

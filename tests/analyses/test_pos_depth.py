@@ -73,7 +73,7 @@ class Words:
 
     pad_token_id, bos_token_id, eos_token_id = 0, 1, 2
 
-    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+    def encode(self, text: str, add_special_tokens: bool = True, verbose: bool = True) -> list[int]:
         return [3 + WORDS.index(word) if word in WORDS else 0 for word in text.split()]
 
     def decode(self, ids: Sequence[int] | int) -> str:

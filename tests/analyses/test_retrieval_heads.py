@@ -43,7 +43,7 @@ class Words:
     def __len__(self) -> int:
         return SIZE
 
-    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+    def encode(self, text: str, add_special_tokens: bool = True, verbose: bool = True) -> list[int]:
         del add_special_tokens
         found = re.findall(r" ?\w+|[^\w]", text)
         self.known += [word for word in dict.fromkeys(found) if word not in self.known]

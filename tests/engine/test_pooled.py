@@ -92,7 +92,7 @@ def test_a_long_text_is_cut(llama: Model) -> None:
 class Wrapping:
     """A tokenizer with an id before and one after every text, as BERT's."""
 
-    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+    def encode(self, text: str, add_special_tokens: bool = True, verbose: bool = True) -> list[int]:
         own = [3 + ord(c) % 20 for c in text]
         return [1, *own, 2] if add_special_tokens else own
 

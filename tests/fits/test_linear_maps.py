@@ -279,7 +279,7 @@ class Wrapped:
     def __len__(self) -> int:
         return len(self.inner)
 
-    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+    def encode(self, text: str, add_special_tokens: bool = True, verbose: bool = True) -> list[int]:
         return self.inner.encode(text, add_special_tokens)
 
     def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
@@ -295,7 +295,7 @@ class Renamed(Wrapped):
 
 
 class Doubling(Wrapped):
-    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+    def encode(self, text: str, add_special_tokens: bool = True, verbose: bool = True) -> list[int]:
         first, *rest = super().encode(text, add_special_tokens)
         return [first, first, *rest]
 

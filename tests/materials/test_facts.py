@@ -26,7 +26,7 @@ class Words:
         self.known: dict[str, int] = {}
         self.keeps_space = keeps_space
 
-    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+    def encode(self, text: str, add_special_tokens: bool = True, verbose: bool = True) -> list[int]:
         if not self.keeps_space:
             text = text.replace(" ", "")
         pieces: list[str] = []
@@ -142,7 +142,7 @@ def test_a_space_that_is_a_token_of_its_own_counts_to_the_prompt() -> None:
 
 def test_a_merge_across_the_border_leaves_the_answer_whole() -> None:
     class Merging(Words):
-        def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        def encode(self, text: str, add_special_tokens: bool = True, verbose: bool = True) -> list[int]:
             return [9, 9] if text == "of the" else super().encode(text)
 
     words = Merging()

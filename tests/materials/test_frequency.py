@@ -32,7 +32,7 @@ class Named:
     def get_vocab(self) -> dict[str, int]:
         return self.words
 
-    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+    def encode(self, text: str, add_special_tokens: bool = True, verbose: bool = True) -> list[int]:
         return [self.words.get(word, 0) for word in text.split()]
 
 

@@ -16,7 +16,7 @@ from depthscope.runtime.tiny import PlainTokenizer, tiny
 class Merging(PlainTokenizer):
     """Reads `: x` with one token where x is "m", so that such an answer does not extend its prompt."""
 
-    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+    def encode(self, text: str, add_special_tokens: bool = True, verbose: bool = True) -> list[int]:
         return super().encode(text.replace("A: m", "A~"), add_special_tokens)
 
 

@@ -32,7 +32,7 @@ class Words:
         self.before, self.after, self.bos_token_id = list(before), list(after), bos
         self.texts: list[str] = []
 
-    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+    def encode(self, text: str, add_special_tokens: bool = True, verbose: bool = True) -> list[int]:
         self.texts.append(text)
         ids = [100 + ord(c) for c in text]
         return [*self.before, *ids, *self.after] if add_special_tokens else ids
@@ -42,13 +42,17 @@ class Chatting(Words):
     chat_template = "[user]{{ message }}[end]"
 
     def apply_chat_template(
-        self, messages: list[dict[str, str]], tokenize: bool, return_dict: bool
+        self,
+        messages: list[dict[str, str]],
+        tokenize: bool,
+        return_dict: bool,
+        tokenizer_kwargs: dict[str, bool],
     ) -> list[int]:
         assert tokenize
         assert not return_dict
         (message,) = messages
         assert message["role"] == "user"
-        return [1, 7, *self.encode(message["content"], add_special_tokens=False), 8]
+        return [1, 7, *self.encode(message["content"], add_special_tokens=False, **tokenizer_kwargs), 8]
 
 
 def windows_of(texts: Sequence[str], tokenizer: Any = None, **how: Any) -> Windows:

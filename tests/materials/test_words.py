@@ -66,7 +66,7 @@ class Slow:
     all_special_ids = BYTES.all_special_ids
     is_fast = False
 
-    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+    def encode(self, text: str, add_special_tokens: bool = True, verbose: bool = True) -> list[int]:
         return BYTES.encode(text, add_special_tokens=add_special_tokens)
 
     def decode(self, ids: list[int], **words: Any) -> str:

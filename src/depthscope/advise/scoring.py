@@ -18,6 +18,7 @@ from torch import Tensor
 from depthscope.errors import BadInput, Refused, UnknownName
 from depthscope.materials.continuation import continued
 from depthscope.materials.edges import edges
+from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.tasks import LETTERS, Item, Task, number_in
 from depthscope.runtime.model import Batch, Model
 
@@ -145,7 +146,7 @@ def _prompt_ids(model: Model, text: str, chat: bool) -> list[int]:
             ]
         )
     before, _, _ = edges(model.tokenizer, "auto", model.config.model_type)
-    return [*before, *model.tokenizer.encode(text, add_special_tokens=False)]
+    return [*before, *plain_ids(model.tokenizer, text)]
 
 
 def _together(lengths: Sequence[int], batch: int, pad: bool) -> Iterator[list[int]]:
@@ -249,7 +250,7 @@ def _likeliest(model: Model, task: Task, batch: int, chat: bool, per_character: 
 def _option_ids(model: Model, prompt: str, option: str, chat: bool) -> tuple[list[int], list[int]]:
     """Ids of a prompt, and of an option that follows it."""
     if chat:
-        return _prompt_ids(model, prompt, chat), model.tokenizer.encode(option, add_special_tokens=False)
+        return _prompt_ids(model, prompt, chat), plain_ids(model.tokenizer, option)
     before, _, _ = edges(model.tokenizer, "auto", model.config.model_type)
     first, after = continued(model.tokenizer, prompt, option)
     return [*before, *first], after

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from depthscope.errors import BadInput, Refused
+from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.window import Windows
 from depthscope.runtime.model import Model
 
@@ -37,7 +38,7 @@ def refuse_other_vocabulary(first: Model, second: Model, windows: Windows) -> No
         shown = ", ".join(f"{k} is {theirs[0][k]!r} and {theirs[1][k]!r}" for k in differ[:_SHOWN])
         raise Refused(f"{both}: {len(differ):,} of {len(theirs[0]):,} ids are other tokens (id {shown})")
     for text in PROBES:
-        cuts = [list(model.tokenizer.encode(text, add_special_tokens=False)) for model in (first, second)]
+        cuts = [plain_ids(model.tokenizer, text) for model in (first, second)]
         if cuts[0] != cuts[1]:
             raise Refused(
                 f"{both}: the tokens are the same, but {text!r} is cut into {len(cuts[0])} and {len(cuts[1])} of them, "

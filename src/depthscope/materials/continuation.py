@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from depthscope.errors import BadInput, Refused
+from depthscope.materials.plain_ids import plain_ids
 
 
 def continued(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], list[int]]:  # noqa: ANN401
@@ -22,7 +23,7 @@ def continued(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], list
     if not prompt.strip() or not answer.strip():
         raise BadInput(f"a prompt and its answer need text, found {prompt!r} and {answer!r}")
 
-    ids = partial(_ids, tokenizer)
+    ids = partial(plain_ids, tokenizer)
     before, joined, word = ids(prompt), ids(f"{prompt} {answer}"), answer.strip()
     if joined == ids(prompt + word):
         raise Refused(
@@ -34,7 +35,3 @@ def continued(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], list
     if len(after) > len(space) and after[: len(space)] == space:
         return before + space, after[len(space) :]
     return before, after
-
-
-def _ids(tokenizer: Any, text: str) -> list[int]:  # noqa: ANN401
-    return [int(i) for i in tokenizer.encode(text, add_special_tokens=False)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, get_args
 
 from depthscope.errors import BadInput, Refused
+from depthscope.materials.plain_ids import plain_ids
 
 Bos = Literal["auto", "always", "never", "never-forced"]
 NEEDS_BOS = frozenset({"gemma", "gemma2", "gemma3", "gemma3_text", "recurrent_gemma"})
@@ -20,7 +21,7 @@ def edges(tokenizer: Any, bos: str = "auto", model_type: str = "") -> tuple[list
     """
     if bos not in get_args(Bos):
         raise BadInput(f"--bos {bos!r} is unknown; it is {', '.join(get_args(Bos))}")
-    plain = tokenizer.encode("a", add_special_tokens=False)
+    plain = plain_ids(tokenizer, "a")
     full = tokenizer.encode("a")
     at = next((k for k in range(len(full)) if full[k : k + len(plain)] == plain), 0)
     before, after = full[:at], full[at + len(plain) :]
@@ -48,8 +49,8 @@ def encoded(tokenizer: Any, text: str, max_tokens: int = 512) -> tuple[tuple[int
         raise BadInput("the model has no tokenizer, so it reads no text")
     if max_tokens < 1:
         raise BadInput(f"max_tokens={max_tokens}; a text needs room for 1 token or more")
-    own: list[int] = list(tokenizer.encode(text, add_special_tokens=False))
-    every: list[int] = list(tokenizer.encode(text))
+    own = plain_ids(tokenizer, text)
+    every: list[int] = list(tokenizer.encode(text, verbose=False))  # no word about its length: it is cut below
     added = len(every) - len(own)
     if len(every) <= max_tokens:
         return tuple(every), len(own)

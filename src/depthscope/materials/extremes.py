@@ -27,6 +27,7 @@ import numpy as np
 from depthscope.errors import BadInput
 from depthscope.materials.edges import edges
 from depthscope.materials.paragraphs import paragraphs
+from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.window import Window, Windows
 from depthscope.runtime.model import Model
 
@@ -93,9 +94,7 @@ class Extremes:
         room = min(self.longest, limit) - len(before) - len(after)
         items: list[Window] = []
         for number, one in enumerate(texts):
-            ids = np.array(
-                [*before, *model.tokenizer.encode(one.text, add_special_tokens=False)[:room], *after]
-            )
+            ids = np.array([*before, *plain_ids(model.tokenizer, one.text)[:room], *after])
             draw = np.random.default_rng([seed, _SALT, number])
             long = lengths if number < self.draws else ()
             short = tuple(n for n in self.copies if n <= limit)

@@ -16,6 +16,7 @@ from depthscope.errors import BadInput, EmptyMaterial
 from depthscope.materials.continuation import continued
 from depthscope.materials.edges import edges
 from depthscope.materials.facts import Fact, facts, in_turn
+from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.text import read
 from depthscope.materials.window import Window, Windows
 from depthscope.runtime.model import Model
@@ -115,7 +116,7 @@ class FactMemories:
             return None
         end = cloze.index(subject) + len(subject)
         prompt, answer = continued(model.tokenizer, cloze, fact.answer)
-        head = [int(i) for i in model.tokenizer.encode(cloze[:end], add_special_tokens=False)]
+        head = plain_ids(model.tokenizer, cloze[:end])
         if prompt[: len(head)] != head:
             return None
         ids = [*before, *prompt]
@@ -126,7 +127,7 @@ class FactMemories:
         _, documents = read(self.text or None)
         found: list[Window] = []
         for document in documents:
-            ids = [int(i) for i in model.tokenizer.encode(document.text, add_special_tokens=False)]
+            ids = plain_ids(model.tokenizer, document.text)
             ids = ids[: self.length - len(before)]
             if len(before) + len(ids) == self.length:
                 about = {"kind": "text"}

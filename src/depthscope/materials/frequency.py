@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from depthscope.errors import BadInput, EmptyMaterial, Refused
+from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.spelling import special_ids
 from depthscope.store.atomic import store_error, write_bytes
 
@@ -233,7 +234,7 @@ def count(
 def _batches(texts: Iterable[str], tokenizer: Any) -> Iterator[Int[np.ndarray, " token"]]:  # noqa: ANN401
     held: list[int] = []
     for text in texts:
-        held += tokenizer.encode(text, add_special_tokens=False)
+        held += plain_ids(tokenizer, text)
         if len(held) >= _BATCH:
             yield np.asarray(held, np.int64)
             held = []

@@ -12,6 +12,7 @@ import numpy as np
 
 from depthscope.errors import BadInput, UnknownName
 from depthscope.materials.edges import edges
+from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.window import Window, Windows
 from depthscope.runtime.model import Model
 
@@ -95,7 +96,9 @@ class FuzzyPairs:
         draw: np.random.Generator,
     ) -> Window:
         pairs = [PAIRS[relation][k] for k in draw.permutation(len(PAIRS[relation]))[: self.shown]]
-        labels = [_ids(model, f" {LABELS[k]}") for k in draw.permutation(len(LABELS))[: self.shown]]
+        labels = [
+            plain_ids(model.tokenizer, f" {LABELS[k]}") for k in draw.permutation(len(LABELS))[: self.shown]
+        ]
         common = [first for first in zip(*labels, strict=False) if len(set(first)) < len(labels)]
         at = len(common)  # labels of character tokenizers begin alike: the first token that tells them apart
         if min(map(len, labels)) <= at:
@@ -103,20 +106,16 @@ class FuzzyPairs:
         answer = int(draw.integers(self.shown))
         ids, ends, places = list(before), [], []
         for (word, _), label in zip(pairs, labels, strict=True):
-            ids += _ids(model, f"{word}")
+            ids += plain_ids(model.tokenizer, f"{word}")
             ends.append(len(ids) - 1)
-            ids += _ids(model, " :")
+            ids += plain_ids(model.tokenizer, " :")
             places.append(len(ids) + at)
-            ids += label + _ids(model, "\n")
-        ids += _ids(model, pairs[answer][1])
+            ids += label + plain_ids(model.tokenizer, "\n")
+        ids += plain_ids(model.tokenizer, pairs[answer][1])
         ends.append(len(ids) - 1)
-        ids += _ids(model, " :") + labels[answer][:at]
+        ids += plain_ids(model.tokenizer, " :") + labels[answer][:at]
         about = {
             "relation": relation, "answer": answer, "places": places, "labels": [label[at] for label in labels],
             "ends": ends, "queries": [len(ids) - 1],
         }  # fmt: skip
         return Window(index, f"{relation}-{number:03d}", tuple(ids), (), about)
-
-
-def _ids(model: Model, text: str) -> list[int]:
-    return [int(i) for i in model.tokenizer.encode(text, add_special_tokens=False)]

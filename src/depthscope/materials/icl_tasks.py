@@ -18,6 +18,7 @@ import numpy as np
 from depthscope.errors import BadInput, EmptyMaterial, UnknownName
 from depthscope.materials.data import data_path
 from depthscope.materials.edges import edges
+from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.rows import rows
 from depthscope.materials.window import Window, Windows
 from depthscope.runtime.model import Model
@@ -179,7 +180,7 @@ class Asking:
 
     def ids(self, text: str) -> list[int]:
         """Ids of a text without special tokens."""
-        return [int(i) for i in self.tokenizer.encode(text, add_special_tokens=False)]
+        return plain_ids(self.tokenizer, text)
 
     def prompt(self, examples: Sequence[Pair], query: Pair) -> Prompt:
         """A prompt with its examples, and the first token of the right answer behind it."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from depthscope.errors import BadInput
 from depthscope.materials.continuation import continued
+from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.rows import rows
 
 PACKAGED = "insertions.jsonl"
@@ -76,7 +77,7 @@ def _insertion(where: str, row: Mapping[str, Any], tokenizer: Any, before: tuple
         _asked(where, str(text), subject, answer, target, tokenizer, before)
         for text in (row["prompt"], *row["paraphrases"])
     ]
-    others = [(*before, *_ids(tokenizer, str(text).rstrip())) for text in row["neighbours"]]
+    others = [(*before, *plain_ids(tokenizer, str(text).rstrip())) for text in row["neighbours"]]
     return Insertion(f"{subject}: {target}", asked[0], tuple(asked[1:]), tuple(others))
 
 
@@ -95,13 +96,9 @@ def _asked(
     words, end = text.replace("{}", subject).rstrip(), first + len(subject)
     ids, old = continued(tokenizer, words, answer)
     _, new = continued(tokenizer, words, target)
-    head = _ids(tokenizer, words[:end])
+    head = plain_ids(tokenizer, words[:end])
     if ids[: len(head)] != head:
         raise BadInput(
             f"{where}: no token of {words!r} ends where {subject!r} does; word the prompt otherwise"
         )
     return Asked((*before, *ids), len(before) + len(head) - 1, tuple(old), tuple(new), len(before))
-
-
-def _ids(tokenizer: Any, text: str) -> list[int]:  # noqa: ANN401
-    return [int(i) for i in tokenizer.encode(text, add_special_tokens=False)]

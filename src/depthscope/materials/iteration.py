@@ -14,6 +14,7 @@ import numpy as np
 
 from depthscope.errors import BadInput, Refused, UnknownName
 from depthscope.materials.edges import edges
+from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.window import Window, Windows
 from depthscope.runtime.model import Model
 
@@ -190,7 +191,7 @@ def _window(
 def _single(model: Model, letter: str) -> int:
     """The one token of a letter, with a space before it where the tokenizer has it."""
     for text in (f" {letter}", letter):
-        ids = model.tokenizer.encode(text, add_special_tokens=False)
+        ids = plain_ids(model.tokenizer, text)
         if len(ids) == 1:
             return int(ids[0])
     raise Refused(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from depthscope.errors import BadInput, EmptyMaterial
 from depthscope.materials.data import text_source
 from depthscope.materials.edges import edges
+from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.text import read
 from depthscope.materials.window import Window, Windows
 from depthscope.runtime.model import Model
@@ -46,12 +47,12 @@ class LongTexts:
             raise BadInput(f"length={self.length}: {model.name} has {limit} positions; give a shorter one")
         before, _, words = edges(model.tokenizer, "auto", str(getattr(model.config, "model_type", "")))
         where, documents = read(text_source(self.source))
-        line = [int(i) for i in model.tokenizer.encode("\n", add_special_tokens=False)]
+        line = plain_ids(model.tokenizer, "\n")
         found: list[Window] = []
         for document in documents:
             if len(found) == self.texts:
                 break
-            ids = [*before, *model.tokenizer.encode(document.text, add_special_tokens=False)][: self.length]
+            ids = [*before, *plain_ids(model.tokenizer, document.text)][: self.length]
             if len(ids) == self.length:
                 found.append(
                     Window(len(found), document.name, tuple(ids), (), {"line": line, "start": len(before)})

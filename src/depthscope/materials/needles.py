@@ -19,6 +19,7 @@ import numpy as np
 from depthscope.errors import BadInput
 from depthscope.materials.continuation import continued
 from depthscope.materials.edges import edges
+from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.repeats import Repeats
 from depthscope.materials.rows import rows
 from depthscope.materials.text import read
@@ -140,7 +141,7 @@ class Needles:
         for text in texts:
             for sentence in _SENTENCE.split(" ".join(text.split())):
                 if needed > 0 and sentence:
-                    sentences.append(_ids(model, f" {sentence}"))
+                    sentences.append(plain_ids(model.tokenizer, f" {sentence}"))
                     needed -= len(sentences[-1])
         if needed > 0:
             raise BadInput(
@@ -155,7 +156,7 @@ def _window(
 ) -> Window:
     before = edges(model.tokenizer, "auto", str(getattr(model.config, "model_type", "")))[0]
     opening, answer = continued(model.tokenizer, f" {needle.opening}", needle.answer)
-    end = _ids(model, ".")
+    end = plain_ids(model.tokenizer, ".")
     room = length - len(opening) - len(answer) - len(end)
     if room < 0:
         raise BadInput(
@@ -163,7 +164,7 @@ def _window(
         )
     first, rest = cut(hay, room, depth)
     start = len(before) + len(first) + len(opening)
-    asked = _ids(model, TEMPLATE.format(needle.question))
+    asked = plain_ids(model.tokenizer, TEMPLATE.format(needle.question))
     prompt = [*before, *first, *opening, *answer, *end, *rest, *asked, *opening]
     limit = int(getattr(model.config, "max_position_embeddings", None) or 10**9)
     if len(prompt) + len(answer) > limit:
@@ -189,10 +190,6 @@ def cut(hay: Sequence[Sequence[int]], room: int, depth: float) -> tuple[list[int
     wanted = int(room * depth)
     at = room if depth == 1 else int(ends[ends <= wanted].max())
     return ids[:at], ids[at:]
-
-
-def _ids(model: Model, text: str) -> list[int]:
-    return [int(i) for i in model.tokenizer.encode(text, add_special_tokens=False)]
 
 
 def _renumbered(blocks: Windows, start: int) -> list[Window]:

@@ -19,6 +19,7 @@ from depthscope.materials.agreement import SOURCE, AgreementGrammar
 from depthscope.materials.conllu import ROOT, Parse, ParsedWord, parses, versions
 from depthscope.materials.data import data_path
 from depthscope.materials.edges import edges
+from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.spelling import Span, grown_offsets, text_of
 from depthscope.materials.taggers import INSTALL, SPACY_MODEL
 from depthscope.materials.text import read
@@ -184,7 +185,7 @@ def token_spans(tokenizer: Any, text: str) -> tuple[list[int], list[Span]]:  # n
     if getattr(tokenizer, "is_fast", False):
         read_ = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         return list(read_["input_ids"]), [(a, b) for a, b in read_["offset_mapping"]]
-    ids = list(tokenizer.encode(text, add_special_tokens=False))
+    ids = plain_ids(tokenizer, text)
     again = text_of(tokenizer, ids)
     if len(again) != len(text):
         raise Refused(

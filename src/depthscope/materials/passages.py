@@ -14,6 +14,7 @@ from depthscope.errors import BadInput, EmptyMaterial
 from depthscope.materials.augment import joined, tokens, views
 from depthscope.materials.data import data_path
 from depthscope.materials.edges import edges
+from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.text import Document, read
 from depthscope.materials.window import Window, Windows
 from depthscope.runtime.model import Model
@@ -61,7 +62,7 @@ class Passages:
         dropped = 0
         for number, (document, passage) in enumerate(found):
             for view, text in enumerate(self._views(passage, seed)):
-                ids = list(model.tokenizer.encode(text, add_special_tokens=False))
+                ids = plain_ids(model.tokenizer, text)
                 dropped += max(0, len(ids) - room)
                 changed = text != joined(tokens(passage))
                 about = {"text": number, "view": view, "key": key(passage), "changed": changed}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from depthscope.errors import BadInput
+from depthscope.materials.plain_ids import plain_ids
 from depthscope.runtime.model import Model
 
 WORDS = (
@@ -50,9 +51,12 @@ def with_passkeys(
         )
     draw = np.random.default_rng(list(seed))
     lists = [" ".join(draw.choice(WORDS, words, replace=False)) for _ in range(passkeys)]
-    hidden = [_ids(model, f" The {o} list is: {text}.") for o, text in zip(ORDINALS, lists, strict=False)]
+    hidden = [
+        plain_ids(model.tokenizer, f" The {o} list is: {text}.")
+        for o, text in zip(ORDINALS, lists, strict=False)
+    ]
     asked = [
-        (_ids(model, f"\nThe {o} list is:"), _ids(model, f" {text}"))
+        (plain_ids(model.tokenizer, f"\nThe {o} list is:"), plain_ids(model.tokenizer, f" {text}"))
         for o, text in zip(ORDINALS, lists, strict=False)
     ]
     taken = sum(map(len, hidden)) + sum(len(a) + len(b) for a, b in asked)
@@ -72,7 +76,3 @@ def with_passkeys(
         marks += range(len(ids) - 1, len(ids) - 1 + len(answer))
         ids += answer
     return Asked(tuple(ids), tuple(marks))
-
-
-def _ids(model: Model, text: str) -> list[int]:
-    return [int(i) for i in model.tokenizer.encode(text, add_special_tokens=False)]

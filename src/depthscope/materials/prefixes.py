@@ -16,6 +16,7 @@ import numpy as np
 from depthscope.errors import BadInput, EmptyMaterial
 from depthscope.materials.data import data_path
 from depthscope.materials.edges import edges
+from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.text import Document, read
 from depthscope.materials.window import Window, Windows
 from depthscope.runtime.model import Model
@@ -66,7 +67,7 @@ class Prefixes:
         longest = min(LONGEST, getattr(model.config, "max_position_embeddings", None) or LONGEST)
         items: list[Window] = []
         for document, text in _drawn(paragraphs, _TRIES * self.prompts, seed):
-            ids = (*before, *model.tokenizer.encode(text, add_special_tokens=False))
+            ids = (*before, *plain_ids(model.tokenizer, text))
             if len(ids) <= longest:
                 items.append(Window(len(items), document, ids, (len(ids) - 1,)))
             if len(items) == self.prompts:

@@ -16,6 +16,7 @@ import numpy as np
 
 from depthscope.errors import BadInput, EmptyMaterial
 from depthscope.materials.edges import edges
+from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.reserved import SHARE, reserved
 from depthscope.materials.rows import Row, rows
 from depthscope.materials.token_classes import TokenClasses, token_classes
@@ -98,7 +99,7 @@ class ProbeWindows:
         for label, name, text in documents:
             if len(found.setdefault(label, [])) == self.per_label:
                 continue
-            ids = list(model.tokenizer.encode(text, add_special_tokens=False))
+            ids = plain_ids(model.tokenizer, text)
             pieces, rest = self._pieces(ids, before, after)
             dropped, short = dropped + rest, short + (not pieces)
             found[label] += [(name, pieces)] if pieces else []

@@ -18,6 +18,7 @@ from depthscope.errors import BadInput, EmptyMaterial
 from depthscope.materials.continuation import continued
 from depthscope.materials.edges import edges
 from depthscope.materials.graded import TASKS, Problem
+from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.rows import rows
 from depthscope.materials.window import Window, Windows
 from depthscope.runtime.model import Model
@@ -138,7 +139,7 @@ class Problems:
 def _line_end(model: Model, problem: Problem) -> list[int]:
     """The id of the line's end where it is one of its own: an answer that goes on, such as 6 in 64, is no answer."""
     said = f"{problem.prompt} {problem.answer}"
-    without, joined = (model.tokenizer.encode(text, add_special_tokens=False) for text in (said, f"{said}\n"))
+    without, joined = (plain_ids(model.tokenizer, text) for text in (said, f"{said}\n"))
     fits = joined[: len(without)] == without and len(joined) == len(without) + 1
     return [int(joined[-1])] if fits else []
 

@@ -10,6 +10,7 @@ import numpy as np
 from depthscope.errors import BadInput
 from depthscope.materials.edges import edges
 from depthscope.materials.paragraphs import paragraphs
+from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.prompt_features import described
 from depthscope.materials.window import Window, Windows
 from depthscope.runtime.model import Model
@@ -62,9 +63,9 @@ class PromptVariants:
         )
         before, after, words = edges(model.tokenizer, "auto", str(getattr(model.config, "model_type", "")))
         limit = int(getattr(model.config, "max_position_embeddings", None) or 10**9)
-        newline = list(model.tokenizer.encode("\n", add_special_tokens=False))
+        newline = plain_ids(model.tokenizer, "\n")
         room = min(self.longest, limit) - len(before) - len(after) - len(newline)
-        encoded = [tuple(model.tokenizer.encode(t.text, add_special_tokens=False)) for t in texts]
+        encoded = [tuple(plain_ids(model.tokenizer, t.text)) for t in texts]
         kept = [k for k, ids in enumerate(encoded) if len(ids) >= SHORTEST]
         texts, encoded = [texts[k] for k in kept], [encoded[k] for k in kept]
         if not texts:

@@ -15,6 +15,7 @@ import numpy as np
 
 from depthscope.errors import BadInput, EmptyMaterial
 from depthscope.materials.edges import edges
+from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.text import read
 from depthscope.materials.window import Window, Windows
 from depthscope.runtime.model import Model
@@ -127,7 +128,7 @@ def _texts(asked: Repeats, model: Model, before: list[int], index: int) -> list[
     room = asked.text_length - len(before)
     found: list[Window] = []
     for document in documents:
-        ids = model.tokenizer.encode(document.text, add_special_tokens=False)[:room]
+        ids = plain_ids(model.tokenizer, document.text)[:room]
         if len(ids) == room and len(found) < asked.texts:
             about = {"kind": "text", "start": len(before), "length": room, "copies": 1}
             found.append(Window(index + len(found), document.name, (*before, *ids), (), about))

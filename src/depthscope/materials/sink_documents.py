@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from depthscope.errors import BadInput, EmptyMaterial
 from depthscope.materials.edges import edges
+from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.rows import rows
 from depthscope.materials.window import Window, Windows
 
@@ -56,7 +57,7 @@ class SinkDocuments:
             raise BadInput(f"length={self.length} leaves {room} tokens of a text; give 16 or more")
         items: list[Window] = []
         for number, row in enumerate(found[: self.documents or None]):
-            ids = list(model.tokenizer.encode(str(row["text"]), add_special_tokens=False))[: room * self.each]
+            ids = plain_ids(model.tokenizer, str(row["text"]))[: room * self.each]
             name = str(row.get("id", f"document-{number:05d}"))
             for start in range(0, len(ids) - room + 1, room):
                 whole = (*first, *ids[start : start + room], *after)

@@ -16,6 +16,7 @@ from depthscope.errors import BadInput, EmptyMaterial
 from depthscope.materials.data import text_source
 from depthscope.materials.edges import edges
 from depthscope.materials.extremes import LOWEST, vocabulary
+from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.text import Document, read
 from depthscope.materials.window import Window, Windows
 from depthscope.runtime.model import Model
@@ -112,7 +113,7 @@ def _chunks(
         longer: list[Document] = []
         for document in left:
             if document.name not in ids:  # most documents are never read when few pieces are asked for
-                ids[document.name] = list(tokenizer.encode(document.text, add_special_tokens=False))
+                ids[document.name] = plain_ids(tokenizer, document.text)
             piece = ids[document.name][turn * length : (turn + 1) * length]
             if len(piece) == length and found < count:
                 found += 1

@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import Any
 
 from depthscope.errors import Refused
+from depthscope.materials.plain_ids import plain_ids
 
 Span = tuple[int, int]
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
@@ -71,7 +72,7 @@ def single_tokens(tokenizer: Any, word: str) -> tuple[int, ...]:  # noqa: ANN401
     """
     forms = (word, word.lower(), word.capitalize(), word.upper()) if word else ()
     texts = sorted({space + form for form in forms for space in ("", " ")})
-    encoded = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
+    encoded = [plain_ids(tokenizer, text) for text in texts]
     return tuple(dict.fromkeys(int(ids[0]) for ids in encoded if len(ids) == 1))
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from depthscope.errors import BadInput, EmptyMaterial, MissingPackage, Refused
 from depthscope.materials.edges import Bos, edges
+from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.window import Window, Windows
 
 SHORTEST = 16
@@ -233,11 +234,14 @@ def _in_turn(
 
 def _ids(document: Document, tokenizer: Any, chat: bool) -> list[int]:  # noqa: ANN401
     if not chat:
-        return list(tokenizer.encode(document.text, add_special_tokens=False))
+        return plain_ids(tokenizer, document.text)
     if not getattr(tokenizer, "chat_template", None):
         raise Refused("--chat: this tokenizer has no chat template")
     message = [{"role": "user", "content": document.text}]
-    return list(tokenizer.apply_chat_template(message, tokenize=True, return_dict=False))
+    quiet = {"verbose": False}  # as in `plain_ids`
+    return list(
+        tokenizer.apply_chat_template(message, tokenize=True, return_dict=False, tokenizer_kwargs=quiet)
+    )
 
 
 def _until(rows: Iterable[tuple[str, list[int]]], tokens: int, after: list[int]) -> Iterator[Window]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from depthscope.errors import EmptyMaterial
 from depthscope.materials.data import data_path
 from depthscope.materials.edges import edges
+from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.taggers import TAGS, Tagger, tagger
 from depthscope.materials.text import Document, read
 from depthscope.materials.window import Window, Windows
@@ -58,11 +58,11 @@ class WordPrompts:
         wanted = dict.fromkeys(TAGS[self.tagger], self.limit)
         items: list[Window] = []
         for document, tag, prompt, word in _prompts(documents, tagger(self.tagger, self.tags), seed):
-            ids = (*before, *_ids(model.tokenizer, prompt))
+            ids = (*before, *plain_ids(model.tokenizer, prompt))
             if not wanted[tag] or len(ids) > LONGEST:
                 continue
             wanted[tag] -= 1
-            first = sorted({_ids(model.tokenizer, space + word)[0] for space in (" ", "")})
+            first = sorted({plain_ids(model.tokenizer, space + word)[0] for space in (" ", "")})
             about = {"word_class": tag, "word": word, "answers": first}
             items.append(Window(len(items), document, ids, (len(ids) - 1,), about))
         if not items:
@@ -86,7 +86,3 @@ def _prompts(
             if tag not in known and len(prompt) >= CHARACTERS:
                 yield document, tag, prompt, word
             known.add(tag)
-
-
-def _ids(tokenizer: Any, text: str) -> tuple[int, ...]:  # noqa: ANN401
-    return tuple(tokenizer.encode(text, add_special_tokens=False))

@@ -42,9 +42,9 @@ class PlainTokenizer:
     def __len__(self) -> int:
         return self.size
 
-    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
-        """Ids of a text; special tokens are never added (`add_special_tokens` is accepted for the interface)."""
-        del add_special_tokens
+    def encode(self, text: str, add_special_tokens: bool = True, verbose: bool = True) -> list[int]:
+        """Ids of a text; special tokens are never added (both flags are accepted for the interface)."""
+        del add_special_tokens, verbose
         return [3 + ord(character) % (self.size - 3) for character in text]
 
     def decode(self, ids: Sequence[int] | int) -> str:

@@ -18,6 +18,7 @@ from depthscope.engine.provenance import hashed, identity
 from depthscope.engine.reading import Reading
 from depthscope.engine.source import Source
 from depthscope.errors import BadInput
+from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.tasks import Task
 from depthscope.measures.statistics import bootstrap_ratio
 from depthscope.results.decision import Estimate
@@ -158,7 +159,7 @@ def _timed(model: Model, repeats: int) -> Cost:
 
 def _lengths(model: Model, task: Task, said: tuple[str, ...]) -> dict[str, list[int]]:
     def count(text: str) -> int:
-        return len(model.tokenizer.encode(text, add_special_tokens=False))
+        return len(plain_ids(model.tokenizer, text))
 
     return {
         "prompt": [count(asked(item)) for item in task.items],
