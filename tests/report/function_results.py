@@ -94,6 +94,11 @@ def function_reach(invented: float = 0.5, frequent: float = 0.8, known: bool = T
     )
 
 
+def fuzzy_induction() -> Result:
+    grid = np.stack([np.linspace(-0.1, top, LAYERS * HEADS).reshape(LAYERS, HEADS) for top in (0.6, 0.2)])
+    return result("fuzzy_induction", [made("advantage", {"relation": ("same", "synonym"), **BY}, grid)])
+
+
 def iteration_heads(stripe: float = 0.98, accuracy: float = 0.99, without: float = 0.02) -> Result:
     share = np.full((LAYERS, HEADS), 0.05)
     share[1, 3], share[3] = stripe, np.nan
@@ -120,7 +125,7 @@ def mlp_memory() -> Result:
 
 MADE = (
     function_vectors, function_transfer, function_texts, function_offsets, function_reach, iteration_heads,
-    mlp_memory,
+    mlp_memory, fuzzy_induction,
 )  # fmt: skip
 
 

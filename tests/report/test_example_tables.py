@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from depthscope.report.example_tables import EACH, example_tables
+from depthscope.report.tables import PageTable
 from depthscope.results.measurement import Table
 
 
@@ -37,3 +38,13 @@ def test_tokens_show_their_spaces_and_texts_show_what_would_turn_them_around():
 
 def test_an_empty_table_is_not_shown():
     assert example_tables({"texts": Table({"task": np.array([])})}) == ()
+
+
+def test_columns_of_words_are_told_from_columns_of_numbers() -> None:
+    table = PageTable(
+        "c", ("task", "unit", "value", "of"), (("a", "nats", "0.5", "\u2013"), ("b", "", "x", "1 of 2"))
+    )
+    assert table.words == frozenset()
+    assert PageTable(
+        "c", ("task", "unit", "value"), (("a", "nats", "0.5"), ("b", "bits", "\u2013"))
+    ).words == {2}

@@ -26,6 +26,15 @@ class PageTable:
     heads: int = 1
     note: str = ""
 
+    @property
+    def words(self) -> frozenset[int]:
+        """Columns of words, counted from 1: those that begin with a letter in more rows than with anything else."""
+        return frozenset(
+            k + 1
+            for k in range(self.heads, len(self.columns))
+            if 2 * sum(row[k][:1].isalpha() for row in self.rows) > len(self.rows)
+        )
+
 
 def number(value: float | None) -> str:
     """Four significant digits; an en dash for a missing number."""
