@@ -77,19 +77,20 @@ class DuoGates:
         """Sensitivity, then gates; both are steps of the journal."""
         model = work.model
         self._must_fit(model)
-        for step in (*range(APART, APART + TESTS), *range(self.steps)):
-            # words differ in their tokens: what does not fit is refused before anything runs
-            self._text(work, step)
+        # words differ in their tokens: what does not fit is refused before anything runs
+        texts = {step: self._text(work, step) for step in (*range(APART, APART + TESTS), *range(self.steps))}
         sensitivity = np.array(
             work.journal.step(
-                "sensitivity", self._about(work, "sensitivity"), lambda: self._sensitivity(work)
+                "sensitivity", self._about(work, "sensitivity"), lambda: self._sensitivity(work, texts)
             ),
             np.float64,
         )
         facts = Facts.of(model.anatomy, "texts", work.seed, model.name)
         found = [sensitivity_of(facts, sensitivity)]
         if self.steps:
-            fitted = work.journal.step("gates", self._about(work, "gates"), lambda: self._trained(work))
+            fitted = work.journal.step(
+                "gates", self._about(work, "gates"), lambda: self._trained(work, texts)
+            )
             gates = np.array(fitted["gates"], np.float64)
             found += gates_of(facts, gates, np.array(fitted["losses"]), sensitivity.mean(-1))
             write_text(work.folder / TABLE, table_of(each_head(facts, gates)))
@@ -123,7 +124,7 @@ class DuoGates:
             work.model, window.ids, self.passkeys, self.words, (work.seed, step), len(window.ids)
         )
 
-    def _sensitivity(self, work: Work) -> list[Any]:
+    def _sensitivity(self, work: Work, texts: Mapping[int, Asked]) -> list[Any]:
         """[layer, kv_head, text]: squared difference with one group streaming; None where there is no gate."""
         model = work.model
         shape = (model.anatomy.n_layers, model.anatomy.n_kv_heads, TESTS)
@@ -137,7 +138,7 @@ class DuoGates:
         ]
         end = Site(model.anatomy.n_layers - 1, "resid_post")
         for test in range(TESTS):
-            batch, marks = self._batch(model, self._text(work, APART + test))
+            batch, marks = self._batch(model, texts[APART + test])
             full = last_states(model, batch, marks)
             # side by side, each resumed from its layer
             for k, seen in ablated(model, batch, conditions):
@@ -146,21 +147,21 @@ class DuoGates:
             work.progress("sensitivity", test + 1, TESTS)
         return _as_json(found)
 
-    def _trained(self, work: Work) -> dict[str, Any]:
+    def _trained(self, work: Work, texts: Mapping[int, Asked]) -> dict[str, Any]:
         """Gates [layer, kv_head] and the loss of each step."""
         model = work.model
         shape = (model.anatomy.n_layers, model.anatomy.n_kv_heads)
         open_ = torch.full(shape, torch.nan, device=model.device)
         open_[gated_layers(model, self.start, self.recent)] = 1.0
         gates = open_.clone().requires_grad_()
-        weight = self._balance(work, open_) if self.weight is None else self.weight
+        weight = self._balance(model, texts[APART], open_) if self.weight is None else self.weight
         optimiser = torch.optim.AdamW([gates], lr=self.lr, weight_decay=0.0)
         losses: list[float] = []
         for step in range(self.steps):
             optimiser.param_groups[0]["lr"] = self.lr * rate(step, self.steps)
             with torch.no_grad():
                 gates.clamp_(0.0, 1.0)
-            batch, marks = self._batch(model, self._text(work, step))
+            batch, marks = self._batch(model, texts[step])
             full = last_states(model, batch, marks)
             mixed = last_states(model, batch, marks, gates.nan_to_num(1.0), self.start, self.recent)
             apart, loss = gate_loss(full, mixed, gates, weight)
@@ -178,12 +179,12 @@ class DuoGates:
             "weight": weight,
         }
 
-    def _balance(self, work: Work, open_: Tensor) -> float:
+    def _balance(self, model: Model, text: Asked, open_: Tensor) -> float:
         """What making all heads stream costs on one text: the penalty of all gates open weighs as much."""
-        batch, marks = self._batch(work.model, self._text(work, APART))
+        batch, marks = self._batch(model, text)
         closed = torch.zeros_like(open_)
-        mixed = last_states(work.model, batch, marks, closed, self.start, self.recent).detach()
-        return float(gate_loss(last_states(work.model, batch, marks), mixed, closed, 0.0)[0])
+        mixed = last_states(model, batch, marks, closed, self.start, self.recent).detach()
+        return float(gate_loss(last_states(model, batch, marks), mixed, closed, 0.0)[0])
 
     @staticmethod
     def _batch(model: Model, asked: Asked) -> tuple[Batch, Tensor]:
