@@ -243,6 +243,14 @@ TEXTS = {
         "Loss on text is forgiving.",
         "Sun et al. 2024, arXiv:2407.09298",
     ),
+    "surgery_options": Text(
+        "Surgery on questions",
+        "How much of the ability to answer survives?",
+        "Plans of surgery on questions with options.",
+        "The task that falls first needs the middle most.",
+        "Choices are forgiving.",
+        "Sun et al. 2024, arXiv:2407.09298",
+    ),
     "pruning_criteria": Text(
         "Scores by which layers are removed",
         "Which layers would each criterion remove first?",
@@ -929,6 +937,12 @@ def surgery() -> Result:
     )
 
 
+def surgery_options() -> Result:
+    axes = {"kept": (9, 7), "variant": ("skip", "reverse", "loop"), "task": ("sentiment", "sums")}
+    left = np.array([[[0.6, 0.1], [0.5, 0.0], [0.9, 0.3]], [[0.2, 0.0], [0.1, -0.1], [0.7, 0.2]]])
+    return result("surgery_options", [measurement("normalised", axes, left, "1", 0.1)])
+
+
 def extreme_inputs() -> Result:
     """Repetition compresses the middle, randomness spreads early states, length adds less than its logarithm."""
     modes, levels = ("exact", "first_kept"), np.arange(9) * 0.1125
@@ -1047,6 +1061,7 @@ def results() -> dict[str, Result]:
         linear_maps,
         checkpoints,
         surgery,
+        surgery_options,
         pruning_criteria,
         pruning_damage,
         adaptive_compute,
