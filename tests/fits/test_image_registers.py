@@ -84,3 +84,24 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path):
         PictureReading(count=4).windows(tiny("vit"))
     with pytest.raises(EmptyMaterial, match="holds 0 files"):
         PictureReading(str(tmp_path)).windows(tiny("vit"))
+
+
+def test_damaged_photos_are_all_named_before_a_folder_is_made(tmp_path: Path):
+    photos, pixels = tmp_path / "photos", np.random.default_rng(0).integers(0, 255, (16, 16, 3))
+    photos.mkdir()
+    for k in range(8):
+        Image.fromarray(pixels.astype(np.uint8)).save(photos / f"{k}.{'png' if k % 2 else 'jpg'}")
+    for name, much in (("1.png", 0.6), ("2.jpg", 0.9), ("3.png", 0.0)):
+        whole = (photos / name).read_bytes()
+        (photos / name).write_bytes(whole[: int(len(whole) * much)])
+    (photos / "5.png").write_bytes((photos / "7.png").read_bytes().replace(b"IDAT", b"IDAX"))
+    with pytest.raises(BadInput) as refused:
+        conduct(
+            "image_registers", ImageRegisters(), tiny("vit"), PictureReading(str(photos), 8), tmp_path / "run"
+        )
+    said = str(refused.value)
+    assert said.startswith("4 of the 8 photos chosen cannot be read: ")
+    assert [name for name in ("1.png", "2.jpg", "3.png") if name in said] == ["1.png", "2.jpg", "3.png"]
+    assert said.endswith("and 1 more. Mend them or take them out of the folder")
+    assert refused.value.exit_code == 2
+    assert not (tmp_path / "run").exists()

@@ -124,7 +124,7 @@ class PictureReading:
         cut = Cut.of(model)
         if self.count < 8:
             raise BadInput(f"{self.count} pictures: 8 or more are needed")
-        found = self._photos() if self.images else self._drawn(cut)
+        found = self._photos(cut) if self.images else self._drawn(cut)
         source = self.images or "synthetic pictures"
         return Windows(tuple(found), source, "what the model puts before its patches", 0)
 
@@ -135,7 +135,7 @@ class PictureReading:
             for k, (ids, said) in enumerate(zip(textures.tolist(), label.tolist(), strict=True))
         ]
 
-    def _photos(self) -> list[Window]:
+    def _photos(self, cut: Cut) -> list[Window]:
         folder = data_path(self.images)
         files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in KINDS)
         if len(files) < 8:
@@ -145,9 +145,11 @@ class PictureReading:
         places = torch.randperm(len(files), generator=torch.Generator().manual_seed(self.seed))[: self.count]
         names = sorted({p.parent.name for p in files})
         classes = {name: k if len(names) > 1 else -1 for k, name in enumerate(names)}
+        chosen = [files[i] for i in sorted(places.tolist())]
+        _must_be_read(chosen, cut)
         return [
             Window(k, str(p.relative_to(folder)), (), (), {"label": classes[p.parent.name], "file": str(p)})
-            for k, p in enumerate(files[i] for i in sorted(places.tolist()))
+            for k, p in enumerate(chosen)
         ]
 
 
@@ -203,6 +205,22 @@ def _cells(pixels: Tensor, cut: Cut) -> Tensor:
     return grid.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
 
+def _must_be_read(files: Sequence[Path], cut: Cut) -> None:
+    """Read every photo once before a model reads any: the last of a thousand may be the damaged one."""
+    damaged: list[str] = []
+    for path in files:
+        try:
+            _photo(path, cut)
+        except BadInput as error:
+            damaged.append(str(error))
+    if damaged:
+        rest = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
+        raise BadInput(
+            f"{len(damaged)} of the {len(files)} photos chosen cannot be read: {'; '.join(damaged[:3])}{rest}. Mend "
+            "them or take them out of the folder"
+        )
+
+
 def _photo(path: Path, cut: Cut) -> Tensor:
     """[colour y x] of one photo, its middle square scaled to the model's size.
 
@@ -218,8 +236,9 @@ def _photo(path: Path, cut: Cut) -> Tensor:
     try:
         with Image.open(path) as opened:
             image: Any = opened.convert("RGB")
-    except OSError as error:
-        raise BadInput(f"{path} is no image that can be read: {error}") from error
+    # pillow's readers of some formats say SyntaxError or ValueError of damaged bytes
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise BadInput(f"{path} is no image that can be read ({error})") from error
     short, size = min(image.size), cut.side * cut.patch
     left, top = ((length - short) // 2 for length in image.size)
     image = image.resize((size, size), box=(left, top, left + short, top + short))
