@@ -16,14 +16,17 @@ from depthscope.engine.journal import Journal
 from depthscope.engine.reading import Reading
 from depthscope.engine.study import Work
 from depthscope.errors import BadInput, EmptyMaterial, NonFinite, Refused, UnknownName
+from depthscope.fits import predictor_training
+from depthscope.fits.checkpoint import Checkpoint
 from depthscope.fits.predictor import PredictorFit, chosen_layers
 from depthscope.fits.predictor_baselines import NAMES
 from depthscope.fits.predictor_course import Course
+from depthscope.fits.predictor_sums import Scale
 from depthscope.fits.predictor_training import Training
 from depthscope.materials.reserved import place
 from depthscope.results.measurement import Measurement
 from depthscope.runtime.model import Model
-from depthscope.runtime.predictor import Predictors, load_predictors, novelty
+from depthscope.runtime.predictor import ROBUST, Predictor, Predictors, load_predictors, novelty
 from depthscope.runtime.tiny import tiny
 
 SHORT = {"steps": 4, "rows": 2, "lr": 1e-3, "check": 2, "save": 2}
@@ -100,6 +103,30 @@ def test_a_killed_training_goes_on_bit_for_bit(
     for name, found in done[1].items():
         np.testing.assert_array_equal(found.value, measured[name].value)
     assert not list((tmp_path / "journal").glob("*.safetensors"))
+
+
+def test_a_batch_in_groups_of_rows_has_the_loss_and_the_gradient_of_the_whole(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Five rows one by one and together; a quarter of the targets are left out, and one of them is infinite."""
+    torch.manual_seed(0)
+    stream, net = torch.randn(5, 9, 8), Predictor(ROBUST, 8)
+    torch.nn.init.normal_(net.blocks[0].out.weight)  # pyright: ignore[reportArgumentType]
+    stream[2, 8] = torch.inf
+    scale = {1: Scale(torch.zeros(8), torch.ones(8), 1.0, float("inf"))}
+    course = Course(steps=1, skip_first=3)
+    kept = Checkpoint(Journal(tmp_path, "m", "d"), "training", {})
+    training = Training(model, [], [], course, {1: net}, scale, kept, 0, print, print)
+    found = []
+    for tokens in (1, 1000):
+        monkeypatch.setattr(predictor_training, "TOKENS", tokens)
+        net.zero_grad()
+        found.append([*training._slope(1, net, stream), *(p.grad for p in net.parameters())])
+    for one, together in zip(*found, strict=True):
+        torch.testing.assert_close(one, together, rtol=1e-4, atol=1e-6)
+    fine = torch.isfinite(stream[:, 3:]).all(-1)
+    errors = (stream[:, 3:] - net(stream[:, :-1])[:, 2:])[fine]
+    torch.testing.assert_close(found[0][1], errors.square().mean(), rtol=1e-5, atol=0)
 
 
 def test_training_brings_the_error_down_and_the_curves_say_so(model: Model, tmp_path: Path):

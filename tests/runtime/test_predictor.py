@@ -24,6 +24,7 @@ from depthscope.runtime.predictor import (
     save_predictors,
     split,
 )  # fmt: skip
+from depthscope.runtime.predictor_attention import attended
 from depthscope.runtime.tiny import tiny
 
 DESIGNS = {
@@ -99,6 +100,43 @@ def test_the_paper_predictor_is_plain_attention():
         found.append(scores.masked_fill(later, -torch.inf).softmax(-1) @ v)
     expected = torch.cat(found, -1) @ block.out.weight.double().T + block.out.bias.double()
     torch.testing.assert_close(predictor(STREAM).double(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("tokens", [1, 64, 65, 130])
+@pytest.mark.parametrize(("rope", "bias"), [(True, True), (False, False)])
+def test_attention_for_training_and_its_gradients_are_those_of_plain_attention(
+    tokens: int, rope: bool, bias: bool
+):
+    """Blocks of 64 queries: one, a whole one, one and a bit, two and a bit; complex numbers turn queries and keys."""
+    generator = torch.Generator().manual_seed(2)
+    x, grad = (torch.randn(2, tokens, n, generator=generator, dtype=torch.float64) for n in (5, 12))
+    weight = torch.randn(36, 5, generator=generator, dtype=torch.float64) / 3
+    close = 1e-5 if rope else 1e-11  # angles are float32 ones
+    given = [x, weight, *([torch.randn(36, generator=generator, dtype=torch.float64)] if bias else [])]
+    given = [each.requires_grad_() for each in given]
+    found = attended(given[0], given[1], given[2] if bias else None, 3, rope)
+    query, key, value = torch.nn.functional.linear(*given).view(2, tokens, 3, 3, 4).permute(2, 0, 3, 1, 4)
+    if rope:
+        angles = torch.arange(tokens)[:, None] * torch.tensor([1.0, 0.01])
+        turn = torch.polar(torch.ones_like(angles), angles).to(torch.complex128)
+        query, key = (torch.cat((z.real, z.imag), -1) for z in (
+            torch.complex(*part.chunk(2, -1)) * turn for part in (query, key)
+        ))  # fmt: skip
+    later = torch.ones(tokens, tokens, dtype=torch.bool).triu(1)
+    shares = (query @ key.mT / 2).masked_fill(later, -torch.inf).softmax(-1)
+    wanted = (shares @ value).transpose(1, 2).reshape(2, tokens, 12)
+    torch.testing.assert_close(found, wanted, rtol=close, atol=close)
+    slopes = (torch.autograd.grad(each, given, grad) for each in (found, wanted))
+    for mine, theirs in zip(*slopes, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=close, atol=10 * close)
+
+
+@pytest.mark.parametrize("name", ["paper", "robust", "mlp"])
+def test_a_prediction_in_training_is_the_one_without_gradients(name: str):
+    predictor = made(DESIGNS[name])
+    found = predictor(STREAM)
+    with torch.no_grad():
+        torch.testing.assert_close(found, predictor(STREAM), rtol=1e-5, atol=1e-5)
 
 
 def test_the_paper_predictor_has_four_times_the_weights_of_an_attention_layer():

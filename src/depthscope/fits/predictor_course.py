@@ -81,7 +81,8 @@ class Course:
             {"params": found, "weight_decay": decay, "share": share}
             for (decay, share), found in kinds.items()
         ]
-        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas)
+        local = all(parameter.device.type == "cpu" for parameter in net.parameters())
+        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, fused=local or None)
 
 
 PAPER = Course(skip_first=0, drop_sink=0.0)

@@ -16,7 +16,7 @@ from depthscope.fits.checkpoint import Checkpoint
 from depthscope.fits.predictor_course import Course
 from depthscope.fits.predictor_scores import Scores
 from depthscope.fits.predictor_sums import Scale
-from depthscope.fits.teacher import Streams, drawn, taught
+from depthscope.fits.teacher import Streams, drawn, rows_together, taught
 from depthscope.materials.window import Window
 from depthscope.measures.predictability import DEFINITIONS
 from depthscope.runtime.model import Model
@@ -24,6 +24,8 @@ from depthscope.runtime.predictor import Predictor, gaussian_nats
 
 GUARD = 5
 """Steps of a state whose loss or gradient is not finite, over the whole training, before it gives up."""
+TOKENS = 1024
+"""Tokens of a batch whose gradients are taken together on a processor."""
 Point = dict[str, Any]
 
 
@@ -32,7 +34,8 @@ class Training:
     """One training; each state has weights, moments and clipping of its own.
 
     Memory beyond the model: weights, gradients and two moments of each predictor, the streams of one batch, and those
-    of `judge`, which are read once.
+    of `judge`, which are read once; on a processor what TOKENS tokens leave inside one predictor, and elsewhere what a
+    batch leaves.
 
     Args:
         windows: to train on, of one length. judge: for the learning curves. nets: a predictor a state, trained in
@@ -85,35 +88,44 @@ class Training:
         batch = list(drawn(self.windows, self.seed, first, first + self.course.rows))
         found = self.teach(self.model, batch, list(self.nets))
         for s, net in self.nets.items():
-            loss, error = self._loss(s, net, found)
-            loss.backward()
+            loss, error = self._slope(s, net, found.of[s])
             norm = _clipped(net, self.course.clip)
             if bool(torch.isfinite(loss) & torch.isfinite(norm)):
                 for group in self.descent[s].param_groups:
                     group["lr"] = group["share"] * self.course.rate(self.step, self.seconds)
                 self.descent[s].step()
-                self.sums[s] += torch.stack(
-                    (error.detach().double(), torch.ones_like(error, dtype=torch.float64))
-                )
+                self.sums[s] += torch.stack((error.double(), torch.ones_like(error, dtype=torch.float64)))
             else:
                 self._guard(s)
             self.descent[s].zero_grad(set_to_none=True)
 
-    def _loss(self, state: int, net: Predictor, found: Streams) -> tuple[Tensor, Tensor]:
-        """What is minimised, in units of the state, and the mean squared error a dimension in raw units."""
-        stream, scale = found.of[state], self.scale[state]
-        h = stream[:, 1:]
-        kept = scale.kept(h, self.course)
+    def _slope(self, state: int, net: Predictor, stream: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and mean squared error of a batch; its gradient is left in the weights, added up over groups of rows."""
+        kept = self.scale[state].kept(stream[:, 1:], self.course)
+        count = max(1, int(kept.sum())) * stream.shape[-1]
+        rows, sums = rows_together(stream.device, stream.shape[1], TOKENS), []
+        for part, own in zip(stream.split(rows), kept.split(rows), strict=True):
+            both = self._losses(net, part, own)
+            (both[0] / count).backward()
+            sums.append(torch.stack(both).detach())
+        loss, error = torch.stack(sums).sum(0) / count
+        return loss, error
+
+    def _losses(self, net: Predictor, stream: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+        """Summed over numbers: what is minimised, in units of the state, and the squared error in raw units."""
+        read, h = stream[:, :-1], stream[:, 1:]
         with torch.autocast(stream.device.type, torch.bfloat16, enabled=self.course.half):
-            both = net.distribution(stream) if net.spread is not None else (net(stream), None)
-        expected, log_variance = (None if part is None else part[:, :-1].float() for part in both)
+            both = net.distribution(read) if net.spread is not None else (net(read), None)
+        expected, log_variance = (None if part is None else part.float() for part in both)
         assert expected is not None
-        errors = (h - expected)[kept]
-        error = errors.square().mean() if len(errors) else expected.sum() * 0
+        # not a product: a target that is left out may be infinite
+        errors = torch.where(kept[..., None], h - expected, 0.0)
+        error = errors.square().sum()
         loss = error / float(net.unit) ** 2
-        if log_variance is not None and len(errors):
+        if log_variance is not None:
             # The mean is detached: the variance describes what the mean leaves, and does not change it.
-            loss = loss + gaussian_nats(errors.detach(), torch.zeros_like(errors), log_variance[kept]).mean()
+            nats = gaussian_nats(errors.detach(), torch.zeros_like(errors), log_variance)
+            loss = loss + nats[kept].sum()
         return loss, error
 
     def _guard(self, state: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ from depthscope.engine.shard import hashed
 from depthscope.materials.window import Window
 from depthscope.runtime.model import Batch, Model
 from depthscope.runtime.run import run
+
+TOKENS = 512
+"""Tokens that a model on a processor reads together."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,17 @@ def taught(model: Model, windows: Sequence[Window], states: Sequence[int]) -> St
     """One forward pass over windows of one length, without gradients and without the unembedding."""
     ids = torch.tensor([w.ids for w in windows])
     sites = model.anatomy.states()
-    seen = run(model, Batch.of_ids(ids), read=[sites[s] for s in states])
-    return Streams(tuple(windows), ids.to(model.device), {s: seen[sites[s]].float() for s in states})
+    found: dict[int, list[Tensor]] = {s: [] for s in states}
+    for part in ids.split(rows_together(model.device, ids.shape[1], TOKENS)):
+        seen = run(model, Batch.of_ids(part), read=[sites[s] for s in states])
+        for s, parts in found.items():
+            parts.append(seen[sites[s]].float())
+    return Streams(tuple(windows), ids.to(model.device), {s: torch.cat(parts) for s, parts in found.items()})
+
+
+def rows_together(device: torch.device, length: int, tokens: int) -> int:
+    """Rows of a batch that go together: about `tokens` tokens on a processor, whose caches are small; else all."""
+    return max(1, tokens // length) if device.type == "cpu" else sys.maxsize
 
 
 def drawn(windows: Sequence[Window], seed: int, start: int, stop: int) -> Iterator[Window]:

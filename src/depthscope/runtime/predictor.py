@@ -78,7 +78,7 @@ class Predictor(nn.Module):
         self, new: Float[Tensor, "row one d_model"], cache: Memory | None = None
     ) -> tuple[Float[Tensor, "row one d_model"], Memory]:
         """The prediction after new tokens (one or several), and what the next call needs; None starts a text."""
-        prediction, _, memory = self._expected(self.inputs(new), cache)
+        prediction, _, memory = self._expected(self.inputs(new), cache or Memory(0, ((),) * len(self.blocks)))
         return prediction, memory
 
     def distribution(
@@ -121,14 +121,14 @@ class Predictor(nn.Module):
         return x * (LONGEST / size.clamp_min(LONGEST))
 
     def _expected(self, x: Tensor, cache: Memory | None) -> tuple[Tensor, Tensor, Memory]:
-        """Prediction in raw units, what the blocks gave, and what to remember."""
-        seen, kept = cache or Memory(0, ((),) * len(self.blocks))
-        read, memory = torch.zeros_like(x), []
-        for number, (each, tensors) in enumerate(zip(self.blocks, kept, strict=True)):
-            given = x if number == 0 else unit_rms(x + read)
-            found, after = cast("Block", each)(given, seen, tensors)
-            read = read + found
+        """Prediction in raw units, what the blocks gave, and what to remember, which means nothing without a cache."""
+        seen, kept = cache or (0, (None,) * len(self.blocks))
+        read, memory = None, []
+        for each, tensors in zip(self.blocks, kept, strict=True):
+            found, after = cast("Block", each)(x if read is None else unit_rms(x + read), seen, tensors)
+            read = found if read is None else read + found
             memory.append(after)
+        assert read is not None
         out = read + self.path(x) if self.path is not None else read
         if self.gain is not None:
             out = out + self.gain * x * self.scale / self.unit

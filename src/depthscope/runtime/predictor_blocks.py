@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from depthscope.errors import BadInput, UnknownName
+from depthscope.runtime.predictor_attention import attended, turns
 
 KINDS = ("attention", "mlp", "gru", "linear")
 """attention; attention followed by an MLP; a gated recurrent unit; one linear map of the last `window` states."""
@@ -24,7 +25,6 @@ NORMS = ("none", "standard", "rms")
 PATHS = ("none", "gain", "linear")
 """What h_t itself adds: nothing; g (h_t - mean) with one learned g; a learned matrix, which can start as a ridge."""
 HEAD_DIM = 128
-ROPE_BASE = 10_000.0
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,12 @@ class Block(Protocol):
     """One mixing of positions."""
 
     def __call__(
-        self, x: Tensor, seen: int, kept: tuple[Tensor, ...]
+        self, x: Tensor, seen: int, kept: tuple[Tensor, ...] | None
     ) -> tuple[Float[Tensor, "row token width"], tuple[Tensor, ...]]:
-        """What the block gives for new tokens, `seen` tokens having gone before, and what to keep."""
+        """What the block gives for new tokens, `seen` tokens having gone before, and what to keep.
+
+        Without `kept` (None) the tokens are a whole text, and what is returned to be kept means nothing.
+        """
         ...
 
 
@@ -130,9 +133,24 @@ class Attention(nn.Module):
         _zero(self.out, self.down)
 
     def forward(
-        self, x: Float[Tensor, "row token width"], seen: int, kept: tuple[Tensor, ...]
+        self, x: Float[Tensor, "row token width"], seen: int, kept: tuple[Tensor, ...] | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Attention over what was kept and the new tokens."""
+        whole = not kept and (not self.design.window or self.design.window >= x.shape[1])
+        if kept is None and whole and _training(x):
+            design, after = self.design, ()
+            read = attended(x, self.qkv.weight, self.qkv.bias, design.heads, design.rope)
+        else:
+            read, after = self._read(x, seen, kept or (), whole)
+        found = self.out(read)
+        if self.up is not None and self.down is not None:
+            found = found + self.down(functional.gelu(self.up(unit_rms(x + found))))
+        return found, after
+
+    def _read(
+        self, x: Tensor, seen: int, kept: tuple[Tensor, ...], whole: bool
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """What all heads read, side by side, and the keys and values that later tokens can still see."""
         rows, tokens, _ = x.shape
         shape = (rows, tokens, 3, self.design.heads, self.design.head_dim)
         query, key, value = self.qkv(x).view(shape).permute(2, 0, 3, 1, 4)
@@ -140,13 +158,15 @@ class Attention(nn.Module):
             query, key = rotated(query, seen), rotated(key, seen)
         if kept:
             key, value = torch.cat((kept[0], key), 2), torch.cat((kept[1], value), 2)
-        whole = not kept and (not self.design.window or self.design.window >= tokens)
         mask = None if whole else visible(tokens, key.shape[2], self.design.window).to(x.device)
         read = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=whole)
-        found = self.out(read.transpose(1, 2).reshape(rows, tokens, -1))
-        if self.up is not None and self.down is not None:
-            found = found + self.down(functional.gelu(self.up(unit_rms(x + found))))
-        return found, tuple(_last(part, self.design.window - 1) for part in (key, value))
+        after = tuple(_last(part, self.design.window - 1) for part in (key, value))
+        return read.transpose(1, 2).reshape(rows, tokens, -1), after
+
+
+def _training(x: Tensor) -> bool:
+    """True where gradients are wanted on a processor, in the precision of the weights."""
+    return torch.is_grad_enabled() and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
 
 class Recurrent(nn.Module):
@@ -160,7 +180,7 @@ class Recurrent(nn.Module):
         _zero(self.out)
 
     def forward(
-        self, x: Float[Tensor, "row token width"], seen: int, kept: tuple[Tensor, ...]
+        self, x: Float[Tensor, "row token width"], seen: int, kept: tuple[Tensor, ...] | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The recurrence from the kept hidden state."""
         del seen
@@ -178,7 +198,7 @@ class Lagged(nn.Module):
         _zero(self.out)
 
     def forward(
-        self, x: Float[Tensor, "row token width"], seen: int, kept: tuple[Tensor, ...]
+        self, x: Float[Tensor, "row token width"], seen: int, kept: tuple[Tensor, ...] | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The map at every new token."""
         del seen
@@ -191,15 +211,9 @@ class Lagged(nn.Module):
 def rotated(
     heads: Float[Tensor, "row head token d_head"], first: int
 ) -> Float[Tensor, "row head token d_head"]:
-    """Rotary positions first, first + 1, ...: pairs (j, j + d/2) turned by position x 10000^(-2j/d).
-
-    Source: Su et al. 2021 (arXiv 2104.09864).
-    """
-    tokens, half = heads.shape[2], heads.shape[3] // 2
-    rates = ROPE_BASE ** (-torch.arange(half, device=heads.device, dtype=torch.float32) / half)
-    angles = torch.arange(first, first + tokens, device=heads.device, dtype=torch.float32)[:, None] * rates
-    cos, sin = angles.cos().to(heads.dtype), angles.sin().to(heads.dtype)
-    a, b = heads[..., :half], heads[..., half:]
+    """Rotary positions first, first + 1, ...: pairs (j, j + d/2) turned by `turns`."""
+    cos, sin = (t.to(heads.dtype) for t in turns(heads.shape[2], heads.shape[3], first, heads.device))
+    a, b = heads.chunk(2, -1)
     return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
 
 
