@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from itertools import combinations
@@ -278,7 +279,7 @@ def test_gates_of_another_run_join_and_label_heads_that_may_stream(
     role = own["role"]
     streaming = role.value[role.axes["role"].tolist().index("streaming")]
     assert streaming[1, 2] == 1
-    assert np.isnan(streaming[0, 0]), "a gate that stays open decides nothing without far_mass"
+    assert streaming[0, 0] == 0, "where no far_mass was measured, the gate decides alone"
     again = gates_run(tmp_path / "again", silent, GATE)
     assert len(str(own.parameters["digest"])) == 12
     assert HeadAtlas(runs=(str(again),)).digest == own.parameters["digest"]
@@ -294,6 +295,10 @@ def test_runs_of_other_weights_and_without_scores_are_named(tmp_path: Path):
     with pytest.raises(BadInput, match="scores go by index of heads, so weights must be equal"):
         joined_scores((str(gates),), hashed(model))
     assert joined_scores((str(gates),), untrained(model)) == {}, "the null of a run joins nothing"
+    with pytest.raises(BadInput, match="weights must be equal") as refused:
+        atlas_of(model, [HeadAtlas(runs=(str(gates),))], tmp_path / "mine")
+    assert refused.value.exit_code == 2
+    assert not (tmp_path / "mine").exists(), "refused before anything runs"
     with pytest.raises(BadInput, match="holds no run; give folders"):
         HeadAtlas(runs=(str(tmp_path / "nowhere"),))
     empty = tmp_path / "empty"
@@ -301,6 +306,21 @@ def test_runs_of_other_weights_and_without_scores_are_named(tmp_path: Path):
         folder.write_manifest({"schema": 1, "analyses": {}, "complete": True})
     with pytest.raises(BadInput, match="holds no score by layer and head"):
         HeadAtlas(runs=(str(empty),))
+
+
+def test_an_unfinished_run_joins_nothing(tmp_path: Path):
+    gates = gates_run(tmp_path / "gates", tiny("gpt2", torch.float32), GATE)
+    manifest = json.loads((gates / "manifest.json").read_text())
+    manifest |= {
+        "complete": False,
+        "command": "depthscope gates NAME",
+        "analyses": {"duo_gates": {}, "more": {}},
+    }
+    (gates / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(
+        BadInput, match=r"unfinished run \(without more\).*that began it: depthscope gates NAME, or"
+    ):
+        HeadAtlas(runs=(str(gates),))
 
 
 def test_random_weights_get_no_content_label(tmp_path: Path):

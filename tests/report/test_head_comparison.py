@@ -170,8 +170,25 @@ def test_runs_with_atlases_get_their_part_of_page_terminal_and_json(
 def test_runs_without_atlases_have_no_part_on_heads(tmp_path: Path):
     one = run_of(tmp_path / "a", scores())
     other = write_run(tmp_path / "b", {"logit_lens": result("grammar_heads", [])})
-    with pytest.raises(BadInput, match="share no measurement"):
+    with pytest.raises(BadInput, match=r"share no measurement: .*synthetic-12x8 has no head_atlas: run it there too"):
         compare([one, other])
+
+
+def test_atlases_of_other_scores_are_not_compared_and_the_reason_is_said(tmp_path: Path):
+    every = scores()
+    nothing = np.full_like(every["previous"], np.nan)
+    first = run_of(tmp_path / "a", every | {"copying": nothing}, right=0.5)
+    lone = dict.fromkeys(SCORES, nothing) | {"copying": every["copying"]}
+    second = run_of(tmp_path / "b", lone, right=0.7)
+    found = compare([first, second])
+    assert found.heads == ()
+    assert "atlases share no score (a has previous, induction, far_mass; b has copying)" in found.pairing
+    assert found.scalars, "the rest stands"
+    with pytest.raises(
+        BadInput, match=r"share no measurement: .*/c holds head_atlas; .*share no score"
+    ) as refused:
+        compare([run_of(tmp_path / "c", every | {"copying": nothing}), run_of(tmp_path / "d", lone)])
+    assert refused.value.exit_code == 2
 
 
 def trained(tmp_path: Path) -> list[Run]:

@@ -100,6 +100,14 @@ class HeadAtlas:
         if self.runs and not self.digest:
             object.__setattr__(self, "digest", joined_digest(self.runs))
 
+    def must_fit(self, model: Model) -> None:
+        """Whether the runs and the table are about this model's heads.
+
+        Raises:
+            BadInput: where they are not. What reading the table raises.
+        """
+        self._joined(model)
+
     def needs(self, anatomy: Anatomy) -> Needs:
         """The scores of others, and all rows and writes of the packaged sentences."""
         must_attend(anatomy)
@@ -117,9 +125,7 @@ class HeadAtlas:
         if seen.sweep is not None:
             return Tally({"ablation": ablation_rises(model, batch, seen)})
         anatomy = model.anatomy
-        scores = scores_of(given) | joined_scores(self.runs, model)
-        if self.table:
-            scores |= imported(self.table, anatomy.n_layers, anatomy.n_heads)
+        scores = scores_of(given) | self._joined(model)
         ones = np.ones((len(PARTS), anatomy.n_layers, anatomy.n_heads), np.int64)
         tally: dict[str, Sum | Rows | PerDocument] = {f"score.{n}": Sum(v, ones) for n, v in scores.items()}
         group = np.array(anatomy.n_heads // max(1, anatomy.n_kv_heads), np.float64)
@@ -128,6 +134,11 @@ class HeadAtlas:
         if self.arcs:
             tally["arcs"] = _arcs(model, seen)
         return Tally(tally)
+
+    def _joined(self, model: Model) -> dict[str, np.ndarray]:
+        """Score -> [part, layer, head] of other runs and of the table."""
+        scores, anatomy = joined_scores(self.runs, model), model.anatomy
+        return scores | (imported(self.table, anatomy.n_layers, anatomy.n_heads) if self.table else {})
 
     def conclude(self, total: Tally, facts: Facts) -> Findings:
         """One measurement a score, labels and overlaps, one row a head, and example arcs."""

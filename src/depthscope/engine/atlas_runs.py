@@ -22,10 +22,11 @@ def joined_digest(runs: Sequence[str]) -> str:
     """A digest of all scores that the runs hold, which changes with their numbers; "" without runs.
 
     Raises:
-        BadInput: for a folder that holds no run, or no score of heads.
+        BadInput: for a folder that holds no run, an unfinished one, or no score of heads.
     """
     found = hashlib.sha256()
     for folder in runs:
+        _must_be_finished(folder)
         for name, parts in _scores(folder, _changed(folder)).items():
             found.update(name.encode() + np.ascontiguousarray(parts).tobytes())
     return found.hexdigest()[:12] if runs else ""
@@ -53,6 +54,19 @@ def joined_scores(runs: Sequence[str], model: Model) -> dict[str, np.ndarray]:
             )
         found |= _scores(folder, _changed(folder))
     return found
+
+
+def _must_be_finished(folder: str) -> None:
+    _changed(folder)
+    run = open_run(folder)
+    if not run.complete:
+        missing = [name for name in run.manifest.get("analyses", {}) if name not in run]
+        command = run.manifest.get("command")
+        again = f": {command}" if command else ""
+        raise BadInput(
+            f"head_atlas.runs: {folder} is an unfinished run (without {', '.join(missing) or 'its end'}), and its "
+            f"scores may still change; finish it with the command that began it{again}, or leave it out"
+        )
 
 
 def _changed(folder: str) -> int:

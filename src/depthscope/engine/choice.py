@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from depthscope.engine.needs import Analysis, Parametrised
+from depthscope.engine.needs import Analysis, Parametrised, Particular
 from depthscope.errors import BadInput, Refused
 from depthscope.registry import ANALYSES
 from depthscope.results.result import Text
@@ -43,7 +43,7 @@ def chosen(analyses: Iterable[str | Analysis] | None, model: Model) -> Chosen:
 
     Raises:
         UnknownName: for an unknown name. Refused: when a named analysis refuses the model.
-        BadInput: for no analysis, or one that is named twice with different parameters.
+        BadInput: for no analysis, or one that is named twice with different parameters. What `Particular` ones raise.
     """
     named: dict[str, Analysis] = {}
     implied: dict[str, Analysis] = {}
@@ -61,6 +61,8 @@ def chosen(analyses: Iterable[str | Analysis] | None, model: Model) -> Chosen:
                 raise Refused(f"{name} cannot run on {model.name}: {reason}") from reason
             refused[name] = str(reason)
             continue
+        if isinstance(analysis, Particular):
+            analysis.must_fit(model)
         named[name] = analysis
     if not named:
         raise BadInput(f"no analysis to run; refused: {refused}")

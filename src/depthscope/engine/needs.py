@@ -182,6 +182,15 @@ class Analysis(Parametrised, Protocol):
         ...
 
 
+@runtime_checkable
+class Particular(Protocol):
+    """An analysis that not every model fits whose anatomy does: it names files or runs that are about one model."""
+
+    def must_fit(self, model: Model) -> None:
+        """Raises what is wrong, before a run folder is made."""
+        ...
+
+
 def parameters(analysis: Parametrised) -> dict[str, Any]:
     """The parameters an analysis or a study was made with, defaults included, as JSON values."""
     return {f.name: _plain(getattr(analysis, f.name)) for f in fields(analysis)}

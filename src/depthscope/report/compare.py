@@ -17,7 +17,7 @@ import numpy as np
 from depthscope.charts import relative_depth
 from depthscope.errors import BadInput
 from depthscope.measures.statistics import multiplicities
-from depthscope.report.head_comparison import HeadsApart, compare_heads
+from depthscope.report.head_comparison import HeadsApart, compare_heads, why_no_heads
 from depthscope.report.head_course import HeadCourse, course_of
 from depthscope.report.summaries import Summary, summaries
 from depthscope.results.measurement import Measurement
@@ -95,16 +95,19 @@ def compare(runs: Sequence[Run]) -> Comparison:
         for name, curve in curves.items()
     }
     names = names_of(runs)
-    heads = compare_heads(runs, names)
+    heads, reason = compare_heads(runs, names), why_no_heads(runs, names)
     if not aligned and not scalars and not heads:
+        held = "; ".join(f"{run.path} holds {', '.join(run) or 'nothing'}" for run in runs)
         raise BadInput(
-            f"the runs share no measurement; they hold {', '.join(str(list(run)) for run in runs)}."
+            f"the runs share no measurement: {held}. Compare runs of the same analyses"
+            + (f"; {reason}" if reason else "")
         )
     draws = {
         name: _draws(runs, curve) for name, curve in curves.items() if list(curve.found[0].axes) == ["state"]
     }
     said = summaries({name: curve.found for name, curve in curves.items()}, draws)
-    return Comparison(names, text_said(runs), scalars, aligned, said, heads, course_of(runs, names))
+    pairing = "; ".join(filter(None, (text_said(runs), reason)))
+    return Comparison(names, pairing, scalars, aligned, said, heads, course_of(runs, names))
 
 
 def _same_windows(runs: Sequence[Run]) -> bool:

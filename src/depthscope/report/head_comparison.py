@@ -131,11 +131,30 @@ class HeadsApart:
 
 
 def compare_heads(runs: Sequence[Run], names: Sequence[str]) -> tuple[HeadsApart, ...]:
-    """The atlas of each further run against that of the first; nothing where a run has none."""
-    if not all(ATLAS in run for run in runs):
+    """The atlas of each further run against that of the first; nothing where `why_no_heads` has a reason."""
+    if why_no_heads(runs, names) or not all(ATLAS in run for run in runs):
         return ()
     first, *others = (Heads.of(name, run[ATLAS]) for name, run in zip(names, runs, strict=True))
     return tuple(apart(first, other) for other in others)
+
+
+def why_no_heads(runs: Sequence[Run], names: Sequence[str]) -> str:
+    """Why atlases that are there are not compared; "" where they are, and where no run has one."""
+    without = [name for name, run in zip(names, runs, strict=True) if ATLAS not in run]
+    if len(without) == len(runs):
+        return ""
+    if without:
+        return f"heads are not compared, {', '.join(without)} has no {ATLAS}: run it there too"
+    atlases = [Heads.of(name, run[ATLAS]) for name, run in zip(names, runs, strict=True)]
+    for other in atlases[1:]:
+        if not set(atlases[0].scores) & set(other.scores):
+            held = "; ".join(
+                f"{one.run} has {', '.join(one.scores) or 'none'}" for one in (atlases[0], other)
+            )
+            return (
+                f"heads are not compared, their atlases share no score ({held}): give both the same analyses"
+            )
+    return ""
 
 
 def apart(first: Heads, second: Heads, draws: int = 0) -> HeadsApart:
