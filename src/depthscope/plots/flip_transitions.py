@@ -53,16 +53,16 @@ def plot(result: Result) -> Spec:
         {"data": {"values": values}, "mark": {"type": "rect"}, "encoding": encoding},
         {
             "data": {"values": values},
-            "mark": {"type": "text", "fontSize": 10},
+            "mark": {"type": "text", "fontSize": {"expr": "containerSize()[0] < 500 ? 7 : 10"}},
             "encoding": {
                 "x": x | {"field": "middle"},
                 "y": y,
-                "text": share | {"format": ".0%"},
+                "text": {"field": "percent", "type": "quantitative", "format": ".0f"},
                 "color": {"condition": {"test": "datum.value > 0.6", "value": "black"}, "value": "white"},
             },
         },
     ]
-    note = f"columns: {', '.join(ends)}"
+    note = f"in percent of a row; columns: {', '.join(ends)}"
     return finish(layers, TITLE, _told(found, kept, names), note, height=40 * len(names) + 20)
 
 
@@ -79,7 +79,9 @@ def _cells(found: Measurement, kept: list[int], ends: list[str]) -> list[Row]:
     for row in rows(found):
         if row["state"] in kept and row["value"] is not None:
             left = wide * kept.index(row["state"]) + ends.index(str(row["transition"]))
-            table.append(row | {"from": left, "to": left + 1, "middle": left + 0.5})
+            table.append(
+                row | {"from": left, "to": left + 1, "middle": left + 0.5, "percent": 100 * row["value"]}
+            )
     return table
 
 

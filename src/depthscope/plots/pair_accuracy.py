@@ -15,7 +15,8 @@ def plot(result: Result) -> Spec:
     table = [row for row in rows(present(result, READS)["paradigm_accuracy"]) if row["value"] is not None]
     order = [str(row["task"]) for row in sorted(table, key=_accuracy, reverse=True)]
     x = {"field": "value", "type": "quantitative", "title": "share of pairs", "scale": {"domain": [0, 1]}}
-    y = {"field": "task", "type": "nominal", "sort": order, "title": None}
+    limit = {"expr": "containerSize()[0] < 500 ? 150 : 300"}  # names of paradigms differ at their ends
+    y = {"field": "task", "type": "nominal", "sort": order, "title": None, "axis": {"labelLimit": limit}}
     shown = ("task", "value", "low", "high", "n")
     tooltip = [{"field": name, "type": "nominal" if name == "task" else "quantitative"} for name in shown]
     data = {"values": table}
