@@ -29,6 +29,7 @@ from synthetic import (
 from depthscope.errors import StoreError
 from depthscope.registry import PLOTS
 from depthscope.report import assets
+from depthscope.report.fingerprint import subtitle
 from depthscope.report.page import prose, write_report
 from depthscope.report.strips import strips_of, visible
 from depthscope.report.tables import MISSING, number, tables_of
@@ -175,6 +176,13 @@ def test_each_section_has_question_reading_traps_table_and_commands(page: Page):
 def test_verification_says_what_was_refused_and_why(page: Page):
     assert "the family does not declare left padding" in page.text
     assert "not applicable" in page.text
+
+
+def test_one_document_is_no_documents():
+    assert (
+        subtitle({"data": {"tokens": 256, "windows": 1, "documents": 1}})
+        == "256 tokens, 1 window, 1 document"
+    )
 
 
 def test_a_broken_law_comes_first(tmp_path: Path):

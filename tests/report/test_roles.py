@@ -81,7 +81,9 @@ def test_labels_as_common_as_with_untrained_weights_decide_nothing():
 def test_labels_in_few_layers_sit_early_or_late():
     found = roles_in_depth({"head_atlas": atlas(previous=layer(0), induction=layer(8), sink=layer(4, 3))})
     assert found.decided
-    assert found.sentence == "Against random heads lie early previous (0%); late induction (89%)."
+    assert found.sentence == (
+        "Nearer the input than random heads: previous (0%); nearer the output: induction (89%)."
+    )
 
 
 def test_labels_anywhere_in_the_depth_decide_nothing():

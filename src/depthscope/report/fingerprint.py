@@ -112,9 +112,8 @@ def _heads(model: Mapping[str, Any]) -> str:
 
 
 def _amounts(data: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{data[name]:,} {name}" for name in ("tokens", "windows", "documents") if data.get(name)
-    )
+    there = [(data[name], name) for name in ("tokens", "windows", "documents") if data.get(name)]
+    return ", ".join(f"{count:,} {name if count != 1 else name[:-1]}" for count, name in there)
 
 
 def _lenses(names: Sequence[str]) -> str:

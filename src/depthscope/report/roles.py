@@ -112,8 +112,9 @@ def roles_in_depth(results: Mapping[str, Result]) -> Verdict:
     if not early and not late:
         why = "no label has enough heads" if not own else "labels may lie anywhere in the depth"
         return Verdict(topic, f"Not decided: {why}.", False, because)
-    parts = [f"early {', '.join(early)}"] if early else []
-    parts += [f"late {', '.join(late)}"] if late else []
+    parts = [f"nearer the input than random heads: {', '.join(early)}"] if early else []
+    parts += [f"nearer the output{'' if early else ' than random heads'}: {', '.join(late)}"] if late else []
     rest = len(own) - len(early) - len(late)
-    more = f"; {rest} more may lie anywhere" if rest else ""
-    return Verdict(topic, f"Against random heads lie {'; '.join(parts)}{more}.", True, because)
+    parts += [f"{rest} more may sit anywhere"] if rest else []
+    sentence = "; ".join(parts)
+    return Verdict(topic, f"{sentence[0].upper()}{sentence[1:]}.", True, because)
