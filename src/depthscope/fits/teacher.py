@@ -15,7 +15,7 @@ from depthscope.materials.window import Window
 from depthscope.runtime.model import Batch, Model
 from depthscope.runtime.run import run
 
-TOKENS = 512
+TOKENS = 2048
 """Tokens that a model on a processor reads together."""
 
 
