@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -42,7 +41,7 @@ def taught(model: Model, windows: Sequence[Window], states: Sequence[int]) -> St
 
 def rows_together(device: torch.device, length: int, tokens: int) -> int:
     """Rows of a batch that go together: about `tokens` tokens on a processor, whose caches are small; else all."""
-    return max(1, tokens // length) if device.type == "cpu" else sys.maxsize
+    return max(1, tokens // length) if device.type == "cpu" else 2**31
 
 
 def drawn(windows: Sequence[Window], seed: int, start: int, stop: int) -> Iterator[Window]:
