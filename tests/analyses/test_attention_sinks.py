@@ -103,9 +103,12 @@ def test_layers_without_heads_are_missing_and_models_without_any_are_refused(tmp
 
 
 def test_texts_that_are_too_short_and_levels_that_mean_nothing_are_refused(tmp_path: Path):
-    with pytest.raises(BadInput, match="mean attention between 0 and 1"):
+    with pytest.raises(
+        BadInput,
+        match=r"levels=\(0\.0,\) \(mean attention\) must be one number or more, each above 0 and below 1",
+    ):
         AttentionSinks(levels=(0.0,))
-    with pytest.raises(BadInput, match="at least 12 tokens"):
+    with pytest.raises(BadInput, match=r"length=8 \(tokens, the last 8 left out\) must be 12 or more"):
         AttentionSinks(length=8)
     short = tmp_path / "short.txt"
     short.write_text("too short")

@@ -143,11 +143,11 @@ def test_a_text_with_a_view_that_broke_is_left_out_whole(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("given", "error", "words"),
     [
-        ({"views": 1}, BadInput, "views=1; two views"),
+        ({"views": 1}, BadInput, r"views=1 \(views of a text\) must be at least 2 and below 1000"),
         ({"pooling": "meen"}, UnknownName, "mean"),
-        ({"temperature": 0.0}, BadInput, "temperature=0.0 is above 0"),
-        ({"draws": 0}, BadInput, "draws=0 at least 1"),
-        ({"delta": -1.0}, BadInput, "delta=-1.0 not below 0"),
+        ({"temperature": 0.0}, BadInput, "temperature=0.0 must be above 0"),
+        ({"draws": 0}, BadInput, "draws=0 must be 1 or more"),
+        ({"delta": -1.0}, BadInput, r"delta=-1\.0 must be 0 or more"),
     ],
 )
 def test_wrong_parameters_are_told(given: dict, error: type[Exception], words: str) -> None:

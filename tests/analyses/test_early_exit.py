@@ -229,12 +229,12 @@ def low_of(units: np.ndarray, agreed: np.ndarray) -> float:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"targets": (0,)}, "percentages between 0 and 100"),
-        ({"targets": (100,)}, "percentages between 0 and 100"),
-        ({"targets": ()}, "percentages between 0 and 100"),
-        ({"every": (0,)}, "count states from 1"),
-        ({"every": ()}, "count states from 1"),
-        ({"start": 0}, "count states from 1"),
+        ({"targets": (0,)}, "percentages.*above 0 and below 100"),
+        ({"targets": (100,)}, "percentages.*above 0 and below 100"),
+        ({"targets": ()}, "percentages.*above 0 and below 100"),
+        ({"every": (0,)}, "must be (one number or more, each )?1 or more"),
+        ({"every": ()}, "must be (one number or more, each )?1 or more"),
+        ({"start": 0}, "must be (one number or more, each )?1 or more"),
     ],
 )
 def test_wrong_parameters_are_told(wrong: dict, message: str) -> None:

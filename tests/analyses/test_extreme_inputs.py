@@ -120,7 +120,10 @@ def test_thirds_hold_every_layer_once_and_state_0_never() -> None:
 
 @pytest.mark.parametrize(
     ("given", "words"),
-    [({"levels": (9, 10)}, "need 2 levels or more each"), ({"lengths": (1,)}, "each at least 2 tokens")],
+    [
+        ({"levels": (9, 10)}, "need 2 levels or more each"),
+        ({"lengths": (1,)}, r"lengths=\(1,\) \(tokens\) must be one number or more, each 2 or more"),
+    ],
 )
 def test_wrong_parameters_are_told(given: dict, words: str) -> None:
     with pytest.raises(BadInput, match=words):

@@ -111,7 +111,7 @@ def test_no_more_pairs_are_compared_than_asked_for(tmp_path: Path):
 
 
 def test_wrong_parameters_and_models_are_refused():
-    with pytest.raises(BadInput, match="pairs=2, fewest=8"):
+    with pytest.raises(BadInput, match=r"fewest=8 \(no more than pairs\) must be from 1 to 2"):
         FunctionOffsets(pairs=2)
     with pytest.raises(Refused, match="no answer follows a prompt"):
         FunctionOffsets().needs(tiny("bert").anatomy)

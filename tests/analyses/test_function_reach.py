@@ -117,7 +117,7 @@ def test_invented_words_are_equal_for_a_seed_and_are_no_known_words():
 
 
 def test_wrong_parameters_tables_and_models_are_refused(tmp_path: Path):
-    with pytest.raises(BadInput, match="words=2, fewest=4"):
+    with pytest.raises(BadInput, match=r"fewest=4 \(no more than words\) must be from 1 to 2"):
         FunctionReach(words=2)
     with pytest.raises(Refused, match="no answer follows a prompt"):
         FunctionReach().needs(tiny("bert").anatomy)

@@ -130,7 +130,7 @@ def test_wrong_parameters_and_encoders_are_refused() -> None:
         ({"mode": "fast"}, "it is 'robust' or 'paper'"),
         ({"sublayers": ("heads",)}, "they are any of attention, block, mlp"),
         ({"sublayers": ()}, "they are any of"),
-        ({"steps": 64, "cap": 32}, "a cap that is no smaller"),
+        ({"steps": 64, "cap": 32}, "cap=32 must be 64 or more"),
     ):
         with pytest.raises(BadInput, match=said):
             IntegratedGradients(**wrong)

@@ -247,8 +247,8 @@ def test_counts_say_how_many_positions_each_kind_of_skip_read(tmp_path: Path) ->
         (lambda: LayerSkip(protect="everything"), BadInput, "'sinks', 'first' or 'none'"),
         (lambda: LayerSkip(layers=(2, 9)), Refused, r"layers \[9\] do not exist, it has layers 0 to 5"),
         (lambda: LayerSkip(tokens=16, documents=8), BadInput, "fewer than 4 tokens"),
-        (lambda: LayerSkip(future=-1), BadInput, "future=-1 and reach=64"),
-        (lambda: LayerSkip(sample=0), BadInput, "sample=0; a quantile needs at least one position"),
+        (lambda: LayerSkip(future=-1), BadInput, "future=-1 .splits. must be 0 or more"),
+        (lambda: LayerSkip(sample=0), BadInput, "sample=0 .positions of a quantile. must be 1 or more"),
     ],
 )
 def test_impossible_parameters_are_clear_errors(

@@ -106,5 +106,5 @@ def test_a_model_without_massive_entries_has_nothing_to_edit(tmp_path: Path):
 
 
 def test_criteria_that_mean_nothing_are_refused():
-    with pytest.raises(BadInput, match="above 0 and above 1 median"):
+    with pytest.raises(BadInput, match=r"ratio=1\.0 \(times the median\) must be above 1"):
         MassiveActivations(ratio=1.0)

@@ -234,7 +234,7 @@ def test_what_cannot_be_predicted_is_refused_with_the_reason(tmp_path: Path) -> 
     bert = tiny("bert")
     with pytest.raises(Refused, match="a state has seen the tokens it would be predicted before"):
         Predictability(guessed(bert, tmp_path / "b")).needs(bert.anatomy)
-    with pytest.raises(BadInput, match="late=0 is 1 or more"):
+    with pytest.raises(BadInput, match="late=0 must be 1 or more"):
         Predictability(late=0)
 
 

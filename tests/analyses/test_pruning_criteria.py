@@ -214,7 +214,7 @@ def test_damage_is_that_of_the_network_without_those_blocks(damage: Result) -> N
     ("make", "error", "words"),
     [
         (lambda: PruningCriteria(mode="exact"), BadInput, "mode='exact'; it is 'robust' or 'paper'"),
-        (lambda: PruningCriteria(future=0), BadInput, "longest=0, future=0; 0 and 1 are the least"),
+        (lambda: PruningCriteria(future=0), BadInput, "future=0 must be 1 or more"),
         (lambda: PruningCriteria(longest=6), Refused, "a stretch of 6 layers is all of its 6"),
         (lambda: PruningCriteria(protect=(7,)), BadInput, r"protect=\[7\]: there are no such layers"),
         (lambda: PruningDamage(sizes=(6,)), BadInput, r"sizes=\[6\]; of 6 layers 1 to 5 can be removed"),

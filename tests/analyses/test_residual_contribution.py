@@ -211,5 +211,5 @@ def test_a_steady_trend_is_no_change_of_level(tmp_path: Path) -> None:
 def test_wrong_parameters_are_told() -> None:
     with pytest.raises(BadInput, match="sinks='both'; it is one of exclude, include, only"):
         ResidualContribution(sinks="both")
-    with pytest.raises(BadInput, match="at least one position"):
+    with pytest.raises(BadInput, match=r"sample=0 \(positions of a median\) must be 1 or more"):
         ResidualContribution(sample=0)

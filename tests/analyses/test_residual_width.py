@@ -178,9 +178,9 @@ def test_an_encoder_has_spectra_and_divergences_but_no_loss(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"states": 1}, "states=1 and fit=8192; at least 2 states"),
-        ({"sixteenths": (0, 4)}, r"sixteenths=\(0, 4\); each is 1 to 16"),
-        ({"allowed": 0.0}, "a rise of the loss above 0 nats"),
+        ({"states": 1}, "states=1 must be 2 or more"),
+        ({"sixteenths": (0, 4)}, r"sixteenths=\(0, 4\) must be one number or more, each from 1 to 16"),
+        ({"allowed": 0.0}, r"allowed=0\.0 \(rise of the loss\) must be above 0"),
         ({"tokens": 16, "documents": 8}, "fewer than 4 tokens a window"),
     ],
 )

@@ -104,7 +104,7 @@ def test_a_ridge_of_equal_vectors_predicts_the_mean_and_a_linear_target_is_read(
 
 
 def test_wrong_parameters_and_data_are_named(tmp_path: Path):
-    with pytest.raises(BadInput, match="length=8, most=1000"):
+    with pytest.raises(BadInput, match=r"length=8 \(tokens a window\) must be 16 or more"):
         SinkContent(length=8)
     path = tmp_path / "plain.jsonl"
     path.write_text('{"text": "without a label"}\n', encoding="utf-8")

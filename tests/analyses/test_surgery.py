@@ -165,7 +165,7 @@ def shared_keys() -> Model:
             lambda: planted({}),
             lambda: Surgery(loops=0),
             BadInput,
-            "loops=0, parallel_loops=3; both are at least 1",
+            "loops=0 must be 1 or more",
         ),
         (shared_keys, Surgery, Refused, "layer 3 reads the keys and values of an earlier layer"),
     ],

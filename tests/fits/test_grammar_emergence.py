@@ -113,5 +113,5 @@ def test_a_training_goes_from_random_weights_to_onsets(
 
 
 def test_sizes_that_do_not_fit_are_refused():
-    with pytest.raises(BadInput, match="d_model=10, layers=2, heads=4"):
+    with pytest.raises(BadInput, match=r"d_model=10, heads=4: d_model is a multiple of twice the heads"):
         AgreementTraining(10, 2, 4)

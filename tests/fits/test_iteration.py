@@ -123,7 +123,7 @@ def test_prompts_of_other_models_are_lines_of_letters_with_the_places_of_their_s
     assert about["queries"] == list(range(about["end"], about["end"] + 4))
     with pytest.raises(Refused, match="polynomial is asked only"):
         IterationPrompts("polynomial").windows(model, 0)
-    with pytest.raises(BadInput, match="a sequence has 2 inputs or more"):
+    with pytest.raises(BadInput, match="each 2 or more"):
         IterationPrompts(lengths=(1,))
     with pytest.raises(BadInput, match="reads 128, ask for shorter lengths"):
         IterationPrompts("copy", (60,)).windows(tiny("gpt2"), 0)

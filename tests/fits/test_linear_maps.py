@@ -315,7 +315,7 @@ def test_models_that_read_no_text_and_windows_without_positions_are_refused(
     [
         ({"other": "streched"}, UnknownName, "stretched"),
         ({"rows": "norm"}, UnknownName, "rms"),
-        ({"ridge": (0.0,)}, BadInput, "positive"),
+        ({"ridge": (0.0,)}, BadInput, "each above 0"),
         ({"width": -1}, BadInput, "width"),
     ],
 )

@@ -135,7 +135,7 @@ def test_the_loss_is_that_of_the_library():
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
-        ({"seeds": 0}, BadInput, "at least one training"),
+        ({"seeds": 0}, BadInput, "trainings of each network.*1 or more"),
         ({"families": ("rnn",)}, UnknownName, "rnn"),
         ({"vocabulary": 100}, BadInput, "257 or more"),
         ({"window": 4096}, BadInput, "smaller --window"),
@@ -149,7 +149,7 @@ def test_what_cannot_be_trained_is_refused(text: Path, tmp_path: Path, changes, 
 def test_sizes_and_courses_that_cannot_be_are_refused():
     with pytest.raises(BadInput, match="multiple of twice"):
         PairSizes(d_model=10, heads=4)
-    with pytest.raises(BadInput, match="above 0"):
+    with pytest.raises(BadInput, match="steps=0 must be 1 or more"):
         PairCourse(steps=0)
 
 

@@ -256,7 +256,7 @@ def test_layers_are_those_asked_for_or_five_along_the_depth(model: Model):
         ({"preset": "robst"}, UnknownName, "did you mean 'robust'"),
         ({"design": {"head": 2}}, UnknownName, "'heads'"),
         ({"course": {"step": 2}}, UnknownName, "'steps'"),
-        ({"course": {"steps": 0}}, BadInput, "above 0"),
+        ({"course": {"steps": 0}}, BadInput, "steps=0 must be 1 or more"),
         ({"held_out": 0.6}, BadInput, "held_out"),
     ],
 )

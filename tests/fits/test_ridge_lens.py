@@ -154,5 +154,5 @@ def test_a_model_that_gives_no_finite_state_is_an_error(parts: Split):
 
 @pytest.mark.parametrize("ridge", [(), (0.0,), (1e-3, -1.0)])
 def test_a_penalty_must_be_positive(ridge: tuple[float, ...]):
-    with pytest.raises(BadInput, match="positive"):
+    with pytest.raises(BadInput, match="each above 0"):
         RidgeLens(ridge=ridge)

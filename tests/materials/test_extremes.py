@@ -121,7 +121,7 @@ def test_whole_documents_carry_their_label(tmp_path: Path):
     [
         ({"levels": (1, 3, 3)}, "2 levels or more"),
         ({"lengths": ()}, r"lengths=\(\)"),
-        ({"copies": (1,)}, "each at least 2"),
+        ({"copies": (1,)}, r"copies=\(1,\) \(tokens\) must be one number or more, each 2 or more"),
         ({"prompts": 0}, "prompts=0"),
     ],
 )

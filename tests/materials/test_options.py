@@ -164,7 +164,7 @@ def test_sequences_are_one_window_an_option_marked_at_all_its_tokens(model: Mode
 def test_parameters_and_prompts_that_cannot_be_are_refused(model: Model) -> None:
     with pytest.raises(BadInput, match="scoring='best'"):
         OptionPrompts(scoring="best")
-    with pytest.raises(BadInput, match="items=1, shots=4"):
+    with pytest.raises(BadInput, match="items=1 must be 2 or more"):
         OptionPrompts(items=1)
     with pytest.raises(EmptyMaterial, match="every prompt is longer than 40 tokens, even without examples"):
         OptionPrompts(items=2, longest=40).windows(model, 0)

@@ -104,11 +104,11 @@ def test_wrong_inputs_are_told(
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"window": 3}, "windows of 4 tokens or more"),
+        ({"window": 3}, "window=3 must be 4 or more"),
         ({"probed": 40, "window": 64}, "half of a window has 32 positions"),
         ({"held_out": 0.5}, "above 0 and at most 0.4"),
         ({"shift": 2}, "0 is the token at the position"),
-        ({"reserve": 1.0}, "from 0 to below 1"),
+        ({"reserve": 1.0}, r"reserve=1\.0 \(share of the documents\) must be at least 0 and below 1"),
     ],
 )
 def test_wrong_parameters_are_told(given: dict[str, float], words: str) -> None:
@@ -120,5 +120,5 @@ def test_reserved_text_says_what_it_lacks(tmp_path: Path) -> None:
     source = written(tmp_path / "d.jsonl", documents(20))
     with pytest.raises(EmptyMaterial, match="no reserved document has the 500 tokens of a window"):
         ReservedText(source, window=500).windows(MODEL, 0)
-    with pytest.raises(BadInput, match=r"share=0\.0; it is a share"):
+    with pytest.raises(BadInput, match=r"share=0\.0 \(share of the documents\) must be above 0 and below 1"):
         ReservedText(source, share=0.0)

@@ -96,7 +96,7 @@ def test_features_are_what_can_be_counted_by_hand():
 
 
 def test_wrong_parameters_are_told():
-    with pytest.raises(BadInput, match="prompts=0, longest=256"):
+    with pytest.raises(BadInput, match="prompts=0 must be 1 or more"):
         PromptVariants(prompts=0)
-    with pytest.raises(BadInput, match="of 6 tokens or more"):
+    with pytest.raises(BadInput, match=r"longest=5 \(tokens\) must be 6 or more"):
         PromptVariants(longest=5)

@@ -204,7 +204,7 @@ def test_the_variance_does_not_pull_at_the_mean():
     [
         ({"kind": "atention"}, UnknownName, "did you mean 'attention'"),
         ({"norm": "layer"}, UnknownName, "norm"),
-        ({"layers": 0}, BadInput, "at least one layer"),
+        ({"layers": 0}, BadInput, "layers=0 must be 1 or more"),
         ({"kind": "gru", "window": 4}, BadInput, "window=0"),
         ({"kind": "linear", "layers": 2}, BadInput, "layers=1"),
     ],

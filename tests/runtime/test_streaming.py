@@ -75,5 +75,5 @@ def test_what_cannot_stream_is_refused():
         streamed(tiny("gpt2"), Batch.of_ids(IDS), Cache(1, 4, rolling=True))
     with pytest.raises(Refused, match="only a part of each query is rotated"):
         streamed(tiny("deepseek_v3"), Batch.of_ids(IDS), Cache(1, 4, rolling=True))
-    with pytest.raises(BadInput, match="got 1 and 0"):
+    with pytest.raises(BadInput, match=r"recent=0 \(recent keys\) must be 1 or more"):
         Cache(1, 0)

@@ -98,7 +98,7 @@ def test_a_folder_gives_back_what_was_saved_and_refuses_other_models(tmp_path: P
 
 
 def test_sizes_that_cannot_be_are_refused() -> None:
-    with pytest.raises(BadInput, match="the width a multiple of the heads"):
+    with pytest.raises(BadInput, match="width=10, heads=4: the width is a multiple of the heads"):
         Sizes(10, heads=4)
     with pytest.raises(BadInput, match="read rows of 2 tokens or more"):
         made().split(torch.zeros(1, 1, WIDTH))

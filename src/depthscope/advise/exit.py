@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from depthscope.errors import BadInput, Refused
+from depthscope.ranges import at_least, check_ranges
 from depthscope.runtime.edits import Edit, skip
 from depthscope.runtime.hooks import Tape, hooked
 from depthscope.runtime.lens import LOGIT, Lens
@@ -40,10 +41,7 @@ class Exits:
     confidence: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.floor < 1 or self.confidence < 0:
-            raise BadInput(
-                f"floor={self.floor} is a state from 1 on, confidence={self.confidence} is 0 or more"
-            )
+        check_ranges(self, floor=at_least(1, what="a state"), confidence=at_least(0))
 
 
 @dataclass(frozen=True)

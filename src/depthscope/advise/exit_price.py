@@ -37,6 +37,7 @@ from depthscope.engine.study import Work
 from depthscope.engine.tally import PerDocument
 from depthscope.errors import BadInput
 from depthscope.measures.exits import ExitCost
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings
 from depthscope.runtime.lens import LOGIT, Lens
@@ -68,14 +69,15 @@ class ExitPrice:
     through: InitVar[Lens] = LOGIT
 
     def __post_init__(self, through: Lens) -> None:
-        wrong = [c for c in self.confidence if not 0 <= c <= 1]
-        if wrong or not self.confidence:
-            raise BadInput(f"confidence={list(self.confidence)}; give one or more probabilities, 0 to 1")
-        if min(self.prompts, self.prompt, self.tokens) < 1 or self.floor < 0 or self.allowed < 0:
-            raise BadInput(
-                f"prompts={self.prompts}, prompt={self.prompt}, tokens={self.tokens}, floor={self.floor}, "
-                f"allowed={self.allowed:g}; the first three are at least 1, the others 0"
-            )
+        check_ranges(
+            self,
+            confidence=at_least(0, most=1),
+            prompts=at_least(1),
+            prompt=at_least(1),
+            tokens=at_least(1),
+            floor=at_least(0),
+            allowed=at_least(0),
+        )
         object.__setattr__(self, "_lens", through)
 
     @property

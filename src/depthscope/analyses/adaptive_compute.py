@@ -39,9 +39,10 @@ from depthscope.engine.measured import layers, mean, part, states
 from depthscope.engine.needs import Facts, Needs
 from depthscope.engine.tally import PerDocument, Sum, Tally
 from depthscope.engine.view import View
-from depthscope.errors import BadInput, Refused
+from depthscope.errors import Refused
 from depthscope.materials.written import Written
 from depthscope.measures.onset import first_onset
+from depthscope.ranges import above, check_ranges
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.head import Decode
@@ -69,10 +70,7 @@ class AdaptiveCompute:
     prompts: int = 16
 
     def __post_init__(self) -> None:
-        if not 0 < self.threshold < math.log(2) or not 0 < self.late < 1:
-            raise BadInput(
-                f"threshold={self.threshold} and late={self.late}; pass a threshold in (0, ln 2) and a share in (0, 1)"
-            )
+        check_ranges(self, threshold=above(0, below=math.log(2)), late=above(0, below=1))
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """The divergence of every state; refused without an unembedding, and where a model that writes is asked for."""

@@ -39,10 +39,10 @@ from depthscope.engine.needs import Facts, Needs
 from depthscope.engine.sink_findings import sink_set_findings
 from depthscope.engine.tally import PerDocument, Rows, Tally
 from depthscope.engine.view import View
-from depthscope.errors import BadInput
 from depthscope.materials.sink_texts import KINDS, STARTS, SinkTexts
 from depthscope.measures.pattern_masses import weighted
 from depthscope.measures.sinks import key_attention, share_above
+from depthscope.ranges import above, check_ranges
 from depthscope.results.measurement import Measurement, Table
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.head_writes import layers_with_heads, value_norms
@@ -71,8 +71,7 @@ class AttentionSinks:
 
     def __post_init__(self) -> None:
         self._material()
-        if not self.levels or not all(0 < level < 1 for level in self.levels):
-            raise BadInput(f"levels={self.levels}; each is a mean attention between 0 and 1")
+        check_ranges(self, levels=above(0, below=1, what="mean attention"))
 
     def _material(self) -> SinkTexts:
         return SinkTexts(self.source, self.texts, self.controls, self.length)

@@ -38,11 +38,12 @@ from depthscope.engine.needs import Facts, Needs
 from depthscope.engine.tally import PerDocument, Tally, Vectors
 from depthscope.engine.view import View
 from depthscope.engine.view_scores import MOST, VARIANTS, WHOLE, Grouped, How, of_all, of_texts
-from depthscope.errors import BadInput, UnknownName
+from depthscope.errors import UnknownName
 from depthscope.materials.passages import Passages
 from depthscope.measures.invariance import LOSSES, chance_loss
 from depthscope.measures.lidar import noise_edge, noise_mean
 from depthscope.measures.pooling import POOLINGS, pool
+from depthscope.ranges import above, at_least, check_ranges
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
@@ -77,17 +78,10 @@ class AugmentationInvariance:
     compat: str = ""
 
     def __post_init__(self) -> None:
-        if not 2 <= self.views < MOST:
-            raise BadInput(
-                f"views={self.views}; two views of a text at least are compared, {MOST - 1} at most"
-            )
+        check_ranges(self, views=at_least(2, below=MOST, what="views of a text"))
         if self.pooling not in POOLINGS:
             raise UnknownName("pooling", self.pooling, POOLINGS)
-        if not self.temperature > 0 or self.draws < 1 or self.delta < 0:
-            raise BadInput(
-                f"temperature={self.temperature} is above 0, draws={self.draws} at least 1, delta={self.delta} "
-                "not below 0"
-            )
+        check_ranges(self, temperature=above(0), draws=at_least(1), delta=at_least(0))
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """The states of all views."""

@@ -43,6 +43,7 @@ from depthscope.errors import BadInput, UnknownName
 from depthscope.materials.probe_windows import SPLITS, ProbeWindows
 from depthscope.materials.reserved import SHARE
 from depthscope.measures.softmax_probe import PENALTIES
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
 from depthscope.runtime.predictor import split
@@ -87,10 +88,7 @@ class ComponentProbes:
         for name in self.controls:
             if name not in CONTROLS:
                 raise UnknownName("control", name, CONTROLS)
-        if not self.penalties or min(self.penalties) < 0 or self.steps < 1:
-            raise BadInput(
-                f"penalties={self.penalties}, steps={self.steps}: at least one of each, none below 0"
-            )
+        check_ranges(self, penalties=at_least(0), steps=at_least(1))
         if self.predictor and not self.digest:
             object.__setattr__(self, "digest", digest_of(self.predictor))
 

@@ -55,6 +55,7 @@ from depthscope.measures.pooling import POOLINGS, pool
 from depthscope.measures.spectrum import MODES, NORMALISATIONS, prepare
 from depthscope.measures.threads import spread
 from depthscope.measures.width import CONVENTIONS
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
@@ -100,11 +101,9 @@ class DatasetGeometry:
         ):  # fmt: skip
             if name not in known:
                 raise UnknownName(what, name, known)
-        if not self.modes or not self.alpha >= 0 or self.texts < 2:
-            raise BadInput(
-                f"modes={self.modes}, alpha={self.alpha}, texts={self.texts}; at least one mode, an order of 0 or "
-                "more and two texts are needed"
-            )
+        check_ranges(self, alpha=at_least(0, what="order of an entropy"), texts=at_least(2))
+        if not self.modes:
+            raise BadInput(f"modes={self.modes}; at least one mode is needed")
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """The states."""

@@ -42,10 +42,11 @@ from depthscope.engine.measured import layers, part
 from depthscope.engine.needs import Facts, Needs, SweepNeed
 from depthscope.engine.tally import Rows, Tally
 from depthscope.engine.view import View
-from depthscope.errors import BadInput, Refused
+from depthscope.errors import Refused
 from depthscope.materials.problems import Problems
 from depthscope.measures.onset import stable_onset
 from depthscope.measures.trend import depth_score
+from depthscope.ranges import above, at_least, check_ranges
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.head import Decode
@@ -80,11 +81,12 @@ class DepthByDifficulty:
     draws: int = 10_000
 
     def __post_init__(self) -> None:
-        if not 0 < self.margin < 1 or self.fewest < 2 or self.draws < 1:
-            raise BadInput(
-                f"margin={self.margin}, fewest={self.fewest}, draws={self.draws}; the margin is a share of the layers "
-                "between 0 and 1, a level needs 2 problems or more, and a rank test 1 permutation or more"
-            )
+        check_ranges(
+            self,
+            margin=above(0, below=1, what="share of the layers"),
+            fewest=at_least(2, what="problems of a level"),
+            draws=at_least(1),
+        )
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """Recorded windows of problems; one sweep of skips over each shard, run as it is observed."""

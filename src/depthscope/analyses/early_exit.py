@@ -42,6 +42,7 @@ from depthscope.engine.needs import Facts, Needs
 from depthscope.engine.tally import Rows, Sum, Tally
 from depthscope.engine.view import View
 from depthscope.errors import BadInput, Refused
+from depthscope.ranges import above, at_least, check_ranges
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.head import Decode
@@ -64,10 +65,12 @@ class EarlyExit:
     positions: int = 2048
 
     def __post_init__(self) -> None:
-        if not self.targets or not all(0 < t < 100 for t in self.targets):
-            raise BadInput(f"targets={list(self.targets)}; give percentages between 0 and 100")
-        if not self.every or min(self.every) < 1 or self.start < 1:
-            raise BadInput(f"every={list(self.every)}, start={self.start}; both count states from 1")
+        check_ranges(
+            self,
+            targets=above(0, below=100, what="percentages"),
+            every=at_least(1),
+            start=at_least(1, what="a state"),
+        )
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """What policies look at; refused without an unembedding, and where there is no state to stop at."""

@@ -41,9 +41,9 @@ from depthscope.engine.needs import Facts, Needs
 from depthscope.engine.prompt_entropies import entropies
 from depthscope.engine.tally import Rows, Tally
 from depthscope.engine.view import View
-from depthscope.errors import BadInput
 from depthscope.materials.prompt_features import FEATURES
 from depthscope.materials.prompt_variants import CHANGES, PromptVariants
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
 
@@ -72,8 +72,7 @@ class EntropyModes:
     draws: int = 2000
 
     def __post_init__(self) -> None:
-        if self.draws < 1:
-            raise BadInput(f"draws={self.draws}; the dip test needs 1 uniform sample or more")
+        check_ranges(self, draws=at_least(1, what="uniform samples of the dip test"))
         self._material()
 
     def needs(self, anatomy: Anatomy) -> Needs:

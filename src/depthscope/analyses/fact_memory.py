@@ -44,8 +44,9 @@ from depthscope.engine.measured import part
 from depthscope.engine.needs import Facts, Needs
 from depthscope.engine.tally import Part, Rows, Sum, Tally
 from depthscope.engine.view import View
-from depthscope.errors import BadInput, Refused
+from depthscope.errors import Refused
 from depthscope.materials.fact_memories import FactMemories
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.memories import memory_layers
 from depthscope.runtime.model import Batch, Model
@@ -69,8 +70,7 @@ class FactMemory:
     fewest: int = 20
 
     def __post_init__(self) -> None:
-        if self.fewest < 1:
-            raise BadInput(f"fewest={self.fewest}; a cell needs 1 prompt or more")
+        check_ranges(self, fewest=at_least(1, what="prompts of a cell"))
         self._material()
 
     def _material(self) -> FactMemories:

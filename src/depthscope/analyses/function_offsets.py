@@ -44,9 +44,9 @@ from depthscope.engine.offset_findings import OFFSETS, found
 from depthscope.engine.tally import Rows, Tally
 from depthscope.engine.task_words import WordPairs
 from depthscope.engine.view import View
-from depthscope.errors import BadInput
 from depthscope.materials.icl_tasks import Asking
 from depthscope.materials.window import Window
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.injection import injected_ends
 from depthscope.runtime.model import Batch, Model
@@ -67,10 +67,7 @@ class FunctionOffsets:
     fewest: int = 8
 
     def __post_init__(self) -> None:
-        if not 1 <= self.fewest <= self.pairs:
-            raise BadInput(
-                f"pairs={self.pairs}, fewest={self.fewest}: at least 1, and no more fewest than pairs"
-            )
+        check_ranges(self, fewest=at_least(1, most=self.pairs, what="no more than pairs"))
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """Pairs of tasks, behind their vectors."""

@@ -41,10 +41,10 @@ from depthscope.engine.reach_findings import ADDED, found
 from depthscope.engine.tally import Rows, Tally
 from depthscope.engine.view import View
 from depthscope.engine.whole_answers import whole_answers
-from depthscope.errors import BadInput
 from depthscope.materials.icl_tasks import Asking, Pair
 from depthscope.materials.invented import Rule, by_frequency, invented_pairs, rarest, rule_of, word_counts
 from depthscope.materials.window import Window
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
 
@@ -67,11 +67,7 @@ class FunctionReach:
     fewest: int = 4
 
     def __post_init__(self) -> None:
-        if not 1 <= self.fewest <= self.words or self.shots < 1:
-            raise BadInput(
-                f"words={self.words}, fewest={self.fewest}, shots={self.shots}: at least 1 each, and no more fewest "
-                "than words"
-            )
+        check_ranges(self, fewest=at_least(1, most=self.words, what="no more than words"), shots=at_least(1))
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """Pairs of tasks, behind their vectors."""

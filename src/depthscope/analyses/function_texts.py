@@ -39,9 +39,9 @@ from depthscope.engine.measured import part
 from depthscope.engine.needs import Facts, Needs
 from depthscope.engine.tally import Rows, Tally
 from depthscope.engine.view import View
-from depthscope.errors import BadInput
 from depthscope.materials.function_texts import Sentence, sentences_of, suited
 from depthscope.materials.icl_tasks import Asking
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.measurement import Table
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.continued import continued
@@ -67,8 +67,7 @@ class FunctionTexts:
     sentences: int = 3
 
     def __post_init__(self) -> None:
-        if min(self.words, self.sentences) < 1:
-            raise BadInput(f"words={self.words}, sentences={self.sentences}; at least one of each")
+        check_ranges(self, words=at_least(1), sentences=at_least(1))
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """Pairs of tasks, behind their vectors."""

@@ -41,9 +41,10 @@ from depthscope.engine.measured import part
 from depthscope.engine.needs import Facts, Needs, SweepNeed
 from depthscope.engine.tally import Rows, Tally
 from depthscope.engine.view import View
-from depthscope.errors import BadInput, Refused
+from depthscope.errors import Refused
 from depthscope.materials.icl_tasks import IclPrompts
 from depthscope.materials.window import Window
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
 
@@ -68,10 +69,7 @@ class FunctionVectors:
     solved: float = 0.3
 
     def __post_init__(self) -> None:
-        if self.heads < 1 or not 0 <= self.solved <= 1:
-            raise BadInput(
-                f"heads={self.heads}, solved={self.solved}: at least 1 head, and a share from 0 to 1"
-            )
+        check_ranges(self, heads=at_least(1), solved=at_least(0, most=1))
         self._material()
 
     def needs(self, anatomy: Anatomy) -> Needs:

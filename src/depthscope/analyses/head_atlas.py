@@ -53,9 +53,10 @@ from depthscope.engine.measured import part
 from depthscope.engine.needs import Facts, Needs
 from depthscope.engine.tally import PerDocument, Rows, Sum, Tally
 from depthscope.engine.view import View
-from depthscope.errors import BadInput, UnknownName
+from depthscope.errors import UnknownName
 from depthscope.materials.parses import Parses
 from depthscope.measures.dependency import word_attention
+from depthscope.ranges import at_least, check_ranges
 from depthscope.registry import ANALYSES
 from depthscope.results.measurement import Measurement, Table
 from depthscope.results.result import Findings, Result
@@ -92,11 +93,9 @@ class HeadAtlas:
         for name in (*self.also, *self.without):
             if name not in ANALYSES:
                 raise UnknownName("analysis", name, ANALYSES)
-        if not 0 <= self.rank < 1 or min(self.arcs, self.ablate) < 0 or self.sentences < 1:
-            raise BadInput(
-                f"rank={self.rank}, arcs={self.arcs}, ablate={self.ablate}, sentences={self.sentences}: a share in "
-                "[0, 1), 0 arcs or ablated sentences or more, 1 sentence or more"
-            )
+        check_ranges(
+            self, rank=at_least(0, below=1), arcs=at_least(0), ablate=at_least(0), sentences=at_least(1)
+        )
         if self.runs and not self.digest:
             object.__setattr__(self, "digest", joined_digest(self.runs))
 

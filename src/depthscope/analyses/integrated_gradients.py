@@ -44,6 +44,7 @@ from depthscope.engine.view import View
 from depthscope.errors import BadInput, Refused
 from depthscope.materials.answered import AnsweredPrompts
 from depthscope.measures.onset import stable_onset
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.measurement import Measurement, Table
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
@@ -90,10 +91,7 @@ class IntegratedGradients:
             raise BadInput(f"mode={self.mode!r}; it is 'robust' or 'paper'")
         if not self.sublayers or set(self.sublayers) - set(SUBLAYERS):
             raise BadInput(f"sublayers={self.sublayers}; they are any of {', '.join(SUBLAYERS)}")
-        if self.steps < 0 or self.cap < max(1, self.steps):
-            raise BadInput(
-                f"steps={self.steps} and cap={self.cap}; pass steps >= 0 and a cap that is no smaller"
-            )
+        check_ranges(self, steps=at_least(0), cap=at_least(max(1, self.steps)))
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """Recorded prompts; every point of a path is a replay of one of them."""

@@ -43,9 +43,10 @@ from depthscope.engine.measured import part
 from depthscope.engine.needs import Facts, Needs
 from depthscope.engine.tally import Rows, Tally
 from depthscope.engine.view import View
-from depthscope.errors import BadInput, Refused
+from depthscope.errors import Refused
 from depthscope.materials.iteration import IterationPrompts
 from depthscope.materials.window import Window
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.edits import skip
 from depthscope.runtime.head_ablation import Ablation, Kind, ablated, head_means
@@ -78,8 +79,7 @@ class IterationHeads:
     few: int = 8
 
     def __post_init__(self) -> None:
-        if self.few < 0:
-            raise BadInput(f"few={self.few}; heads are ablated where there are at most so many, 0 for never")
+        check_ranges(self, few=at_least(0, what="the most heads that are ablated"))
         self._material()
 
     def needs(self, anatomy: Anatomy) -> Needs:

@@ -45,6 +45,7 @@ from depthscope.errors import BadInput, UnknownName
 from depthscope.materials.labelled import Labelled
 from depthscope.materials.labelled_texts import LabelledTexts
 from depthscope.measures.pooling import POOLINGS
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
 
@@ -90,11 +91,7 @@ class LayerQuality:
         for name in self.scores:
             if name not in SCORES:
                 raise UnknownName("score", name, SCORES)
-        if self.limit < 0 or min(self.shots, self.draws, self.max_tokens) < 1:
-            raise BadInput(
-                f"limit={self.limit} is 0 or more; shots={self.shots}, draws={self.draws} and "
-                f"max_tokens={self.max_tokens} are 1 or more"
-            )
+        check_ranges(self, limit=at_least(0), shots=at_least(1), draws=at_least(1), max_tokens=at_least(1))
 
     @property
     def views(self) -> list[tuple[str, bool]]:

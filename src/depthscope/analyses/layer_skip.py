@@ -37,7 +37,8 @@ from depthscope.engine.skip_findings import Skipped
 from depthscope.engine.skip_sums import skip_sums
 from depthscope.engine.tally import Part, Tally
 from depthscope.engine.view import View
-from depthscope.errors import BadInput, Refused
+from depthscope.errors import Refused
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
 
@@ -68,8 +69,7 @@ class LayerSkip:
     sample: int = 1024
 
     def __post_init__(self) -> None:
-        if self.sample < 1:
-            raise BadInput(f"sample={self.sample}; a quantile needs at least one position")
+        check_ranges(self, sample=at_least(1, what="positions of a quantile"))
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """Two staircases: whole layers, and sublayers on fewer tokens."""

@@ -37,8 +37,8 @@ from depthscope.engine.measured import difference, mean, part
 from depthscope.engine.needs import Facts, Needs, SweepNeed
 from depthscope.engine.tally import PerDocument, Rows, Tally
 from depthscope.engine.view import View
-from depthscope.errors import BadInput
 from depthscope.measures.sinks import MAGNITUDE, RATIO
+from depthscope.ranges import above, check_ranges
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
@@ -58,10 +58,7 @@ class MassiveActivations:
     documents: int = 8
 
     def __post_init__(self) -> None:
-        if self.magnitude <= 0 or self.ratio <= 1:
-            raise BadInput(
-                f"magnitude={self.magnitude}, ratio={self.ratio}; a massive entry is above 0 and above 1 median"
-            )
+        check_ranges(self, magnitude=above(0), ratio=above(1, what="times the median"))
         self._sweep()
 
     def _sweep(self) -> SweepNeed:

@@ -40,6 +40,7 @@ from depthscope.engine.needs import Facts, Needs
 from depthscope.engine.tally import Part, PerDocument, Rows, Tally, Top
 from depthscope.engine.view import View
 from depthscope.errors import BadInput, Refused
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.memories import memory_layers, pushed_logits, values
 from depthscope.runtime.model import Batch, Model
@@ -66,10 +67,7 @@ class MlpMemory:
     contexts: int = 10
 
     def __post_init__(self) -> None:
-        if self.neurons < 2 or self.contexts < 1:
-            raise BadInput(
-                f"neurons={self.neurons}, contexts={self.contexts}: 2 neurons or more, 1 context or more"
-            )
+        check_ranges(self, neurons=at_least(2), contexts=at_least(1))
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """The hidden numbers of the chosen layers."""

@@ -42,8 +42,8 @@ from depthscope.engine.novelty_findings import SUBSETS, findings
 from depthscope.engine.predicted import check_predictor, digest_of, fresh, position_groups, predictors_of
 from depthscope.engine.tally import PerDocument, Rows, Sum, Tally
 from depthscope.engine.view import View
-from depthscope.errors import BadInput
 from depthscope.materials.reserved_text import ReservedText
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.head import Decode
 from depthscope.runtime.model import Batch, Model
@@ -74,8 +74,7 @@ class Predictability:
     fewest: int = 16
 
     def __post_init__(self) -> None:
-        if self.late < 1 or self.fewest < 3:
-            raise BadInput(f"late={self.late} is 1 or more, fewest={self.fewest} is 3 or more")
+        check_ranges(self, late=at_least(1), fewest=at_least(3))
         if self.predictor and not self.digest:
             object.__setattr__(self, "digest", digest_of(self.predictor))
 

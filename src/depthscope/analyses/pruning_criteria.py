@@ -45,6 +45,7 @@ from depthscope.engine.tally import PerDocument, Sum, Tally
 from depthscope.engine.view import View
 from depthscope.errors import BadInput, Refused
 from depthscope.measures.pruning import angular_distance, influence
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
@@ -78,8 +79,7 @@ class PruningCriteria:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise BadInput(f"mode={self.mode!r}; it is {' or '.join(map(repr, MODES))}")
-        if self.longest < 0 or self.future < 1:
-            raise BadInput(f"longest={self.longest}, future={self.future}; 0 and 1 are the least")
+        check_ranges(self, longest=at_least(0), future=at_least(1))
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """States and writes of a clean pass, two sweeps of whole layers, and recorded windows for the backward pass."""

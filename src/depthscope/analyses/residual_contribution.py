@@ -58,6 +58,7 @@ from depthscope.engine.view import View
 from depthscope.engine.written import WRITERS, summed, written
 from depthscope.errors import BadInput
 from depthscope.measures.residual import Against
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
 
@@ -78,8 +79,7 @@ class ResidualContribution:
     def __post_init__(self) -> None:
         if self.sinks not in SINKS:
             raise BadInput(f"sinks={self.sinks!r}; it is one of {', '.join(SINKS)}")
-        if self.sample < 1:
-            raise BadInput(f"sample={self.sample}; at least one position is needed for a median")
+        check_ranges(self, sample=at_least(1, what="positions of a median"))
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """States and every write; post-norm blocks have no additive writes, their states suffice."""

@@ -43,8 +43,9 @@ from depthscope.engine.needs import Facts, Needs, SweepNeed
 from depthscope.engine.tally import PerDocument, Rows, Tally
 from depthscope.engine.view import View, edited_positions
 from depthscope.engine.width_findings import described, floor, notes, shares
-from depthscope.errors import BadInput, Refused
+from depthscope.errors import Refused
 from depthscope.measures.statistics import Interval, bootstrap_curve
+from depthscope.ranges import above, at_least, check_ranges
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.head import Decode
@@ -78,12 +79,13 @@ class ResidualWidth:
     allowed: float = 0.05
 
     def __post_init__(self) -> None:
-        if self.states < 2 or self.fit < 1:
-            raise BadInput(f"states={self.states} and fit={self.fit}; at least 2 states and 1 position")
-        if not all(0 < k <= GRID for k in self.sixteenths):
-            raise BadInput(f"sixteenths={self.sixteenths}; each is 1 to {GRID}")
-        if self.allowed <= 0:
-            raise BadInput(f"allowed={self.allowed}; a rise of the loss above 0 nats is needed")
+        check_ranges(
+            self,
+            states=at_least(2),
+            fit=at_least(1, what="positions"),
+            sixteenths=at_least(1, most=GRID),
+            allowed=above(0, what="rise of the loss"),
+        )
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """Recorded windows; directions are fitted as the first of them is observed."""

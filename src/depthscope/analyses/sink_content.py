@@ -34,8 +34,8 @@ from depthscope.engine.needs import Facts, Needs
 from depthscope.engine.sink_probes import KINDS, probed
 from depthscope.engine.tally import PerDocument, Rows, Tally
 from depthscope.engine.view import View
-from depthscope.errors import BadInput
 from depthscope.materials.sink_documents import SinkDocuments
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
 
@@ -57,10 +57,7 @@ class SinkContent:
     most: int = 1000
 
     def __post_init__(self) -> None:
-        if self.length < 16 or self.most < 10:
-            raise BadInput(
-                f"length={self.length}, most={self.most}; windows of 16 tokens or more, 10 tokens or more"
-            )
+        check_ranges(self, length=at_least(16, what="tokens a window"), most=at_least(10, what="tokens"))
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """All states of labelled documents."""

@@ -38,7 +38,7 @@ from depthscope.engine.needs import Facts, Needs, SweepNeed
 from depthscope.engine.replayed import must_reorder, outputs, placed
 from depthscope.engine.tally import PerDocument, Tally
 from depthscope.engine.view import View
-from depthscope.errors import BadInput
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
 from depthscope.runtime.orders import Order, evaluations
@@ -73,8 +73,7 @@ class Surgery:
     documents: int = 8
 
     def __post_init__(self) -> None:
-        if self.loops < 1 or self.parallel_loops < 1:
-            raise BadInput(f"loops={self.loops}, parallel_loops={self.parallel_loops}; both are at least 1")
+        check_ranges(self, loops=at_least(1), parallel_loops=at_least(1))
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """Recorded windows; refused where layers may not move, and where there is no next token to predict."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from depthscope.errors import BadInput
+from depthscope.ranges import at_least, check_ranges
 from depthscope.runtime.head import Decode
 
 if TYPE_CHECKING:
@@ -52,11 +53,7 @@ class SweepNeed:
     def __post_init__(self) -> None:
         if self.protect not in ("sinks", "first", "none"):
             raise BadInput(f"protect={self.protect!r}; it is 'sinks', 'first' or 'none'")
-        if self.future < 0 or self.reach < 1:
-            raise BadInput(
-                f"future={self.future} and reach={self.reach}; splits are 0 or more, the positions measured from "
-                "each on at least 1"
-            )
+        check_ranges(self, future=at_least(0, what="splits"), reach=at_least(1, what="positions"))
         if self.tokens and self.tokens // max(1, self.documents) < 4:
             raise BadInput(
                 f"{self.tokens} tokens in {self.documents} windows leave fewer than 4 tokens a window"

@@ -22,6 +22,7 @@ from depthscope.fits.pair_training import PairCourse, PairTraining
 from depthscope.fits.watch import SILENT, Watch
 from depthscope.materials.agreement import AgreementGrammar, vocabulary
 from depthscope.materials.window import Window
+from depthscope.ranges import at_least, check_ranges
 from depthscope.store.atomic import make_folder, read_json, write_json
 
 CARD, END = "agreement.json", "<|endoftext|>"
@@ -63,10 +64,11 @@ class AgreementTraining:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.d_model, self.layers, self.heads) < 1 or self.d_model % (2 * self.heads):
+        check_ranges(self, d_model=at_least(1), layers=at_least(1), heads=at_least(1))
+        if self.d_model % (2 * self.heads):
             raise BadInput(
-                f"d_model={self.d_model}, layers={self.layers}, heads={self.heads}: sizes are 1 or more, and d_model a "
-                "multiple of twice the heads (rotary positions turn pairs of channels)"
+                f"d_model={self.d_model}, heads={self.heads}: d_model is a multiple of twice the heads (rotary "
+                "positions turn pairs of channels)"
             )
 
     def run(self, out: str | Path, *, watch: Watch = SILENT) -> Path:

@@ -35,9 +35,10 @@ from torch import Tensor
 from depthscope.anatomy.site import Site
 from depthscope.engine.needs import Facts
 from depthscope.engine.study import Work
-from depthscope.errors import BadInput, Refused
+from depthscope.errors import Refused
 from depthscope.fits.gate_findings import each_head, gates_of, sensitivity_of, table_of
 from depthscope.materials.passkeys import Asked, with_passkeys
+from depthscope.ranges import above, at_least, check_ranges
 from depthscope.results.result import Findings
 from depthscope.runtime.gated_attention import gate_loss, gated_layers, last_states
 from depthscope.runtime.head_ablation import Ablation, ablated, kv_group
@@ -103,11 +104,7 @@ class DuoGates:
             raise Refused(
                 f"{model.name} has no attention that sees further back than {self.start} + {self.recent} keys"
             )
-        if self.steps < 0 or self.lr <= 0 or min(self.start, 0) < 0 or self.recent < 1:
-            raise BadInput(
-                f"steps={self.steps}, lr={self.lr}, start={self.start}, recent={self.recent}; steps and start from 0, "
-                "a rate above 0, recent from 1"
-            )
+        check_ranges(self, steps=at_least(0), lr=above(0), start=at_least(0), recent=at_least(1))
 
     def _about(self, work: Work, what: str) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in ("passkeys", "words", "start", "recent")}

@@ -40,6 +40,7 @@ from depthscope.engine.picture_tokens import as_json, from_json
 from depthscope.engine.progress import Progress
 from depthscope.errors import BadInput, NonFinite
 from depthscope.fits.bias_net import BiasNet, Chains
+from depthscope.ranges import above, at_least, check_ranges
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings
 
@@ -66,13 +67,18 @@ class ExplicitBias:
     length: int = 48
 
     def __post_init__(self) -> None:
-        sizes = (self.width, self.layers, self.heads, self.steps, self.rows)
-        if min(sizes) < 1 or self.width % self.heads or self.lr <= 0 or self.length < 8:
-            raise BadInput(
-                f"width={self.width}, layers={self.layers}, heads={self.heads}, steps={self.steps}, rows={self.rows}, "
-                f"lr={self.lr}, length={self.length}: the width is a multiple of the heads, sizes are 1 or more, the "
-                "rate is above 0 and a sequence has 8 tokens or more"
-            )
+        check_ranges(
+            self,
+            width=at_least(1),
+            layers=at_least(1),
+            heads=at_least(1),
+            steps=at_least(1),
+            rows=at_least(1),
+            lr=above(0),
+            length=at_least(8, what="tokens of a sequence"),
+        )
+        if self.width % self.heads:
+            raise BadInput(f"width={self.width}, heads={self.heads}: the width is a multiple of the heads")
 
     def chains(self) -> Chains:
         """What the sequences are like."""

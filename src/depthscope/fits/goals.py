@@ -22,6 +22,7 @@ from depthscope.fits.quality import chosen
 from depthscope.fits.states import STATES, Read
 from depthscope.materials.spelling import single_tokens
 from depthscope.materials.window import Window
+from depthscope.ranges import at_least, check_ranges
 from depthscope.runtime.lens_step import Goal, cross_entropy_goal, kl_goal
 from depthscope.runtime.model import Batch, Model
 from depthscope.runtime.run import run
@@ -56,8 +57,7 @@ class Aim:
             raise BadInput(
                 f"reduced={self.reduced!r} needs the tokens whose updates are reduced, none were given"
             )
-        if not 0 <= self.rho <= 1:
-            raise BadInput(f"rho={self.rho}; it is a share from 0 to 1")
+        check_ranges(self, rho=at_least(0, most=1))
         if self.objective == "cross_entropy" and self.reduced == "vocab":
             raise BadInput(
                 "reduced='vocab' weighs the terms of a KL; the cross-entropy of one token has none"

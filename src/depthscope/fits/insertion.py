@@ -38,6 +38,7 @@ from depthscope.engine.study import Work
 from depthscope.errors import BadInput, Refused
 from depthscope.materials.edges import edges
 from depthscope.materials.insertions import Asked, Insertion, insertions
+from depthscope.ranges import above, at_least, check_ranges
 from depthscope.results.result import Findings
 from depthscope.runtime.memories import memory_layers, projection
 from depthscope.runtime.model import Batch, Model
@@ -71,11 +72,7 @@ class RankOneInsertion:
     judged: int = 8
 
     def __post_init__(self) -> None:
-        if self.prefixes < 0 or self.ridge <= 0 or self.judged < 1:
-            raise BadInput(
-                f"prefixes={self.prefixes}, ridge={self.ridge}, judged={self.judged}: 0 prefixes or more, a ridge "
-                "above 0, 1 window or more"
-            )
+        check_ranges(self, prefixes=at_least(0), ridge=above(0), judged=at_least(1))
         Descent(self.steps, self.rate, clamp=self.clamp)
 
     def depends(self) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ from torch.nn import functional
 from depthscope.errors import BadInput, UnknownName
 from depthscope.fits.pair_nets import made
 from depthscope.materials.iteration import EQUALS, STOP, TASKS, WORDS, coded, drawn
+from depthscope.ranges import above, at_least, check_ranges
 
 
 @dataclass(frozen=True)
@@ -49,18 +50,21 @@ class IterationCourse:
     def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise UnknownName("task of iteration", self.task, TASKS)
-        sizes = (self.longest, self.layers, self.heads, self.steps, self.rows, self.every)
-        if (
-            min(sizes) < 1
-            or self.lr <= 0
-            or self.offset < 0
-            or self.d_model % self.heads
-            or not self.lengths()
-        ):
+        check_ranges(
+            self,
+            longest=at_least(1),
+            layers=at_least(1),
+            heads=at_least(1),
+            steps=at_least(1),
+            rows=at_least(1),
+            every=at_least(1),
+            lr=above(0),
+            offset=at_least(0),
+        )
+        if self.d_model % self.heads or not self.lengths():
             raise BadInput(
-                f"longest={self.longest}, layers={self.layers}, heads={self.heads}, d_model={self.d_model}, "
-                f"steps={self.steps}, rows={self.rows}, every={self.every}, lr={self.lr}, offset={self.offset}: sizes "
-                "are 1 or more, d_model is a multiple of heads, and one length at least is trained on"
+                f"d_model={self.d_model}, heads={self.heads}, longest={self.longest}: d_model is a multiple of heads, "
+                "and one length at least is trained on"
             )
 
     def lengths(self) -> tuple[int, ...]:

@@ -42,6 +42,7 @@ from depthscope.fits.map_rows import Pair, Source
 from depthscope.fits.map_sums import Maps, Solved, chosen, gathered
 from depthscope.fits.states import Split, batches, split
 from depthscope.fits.vocabulary import refuse_other_vocabulary
+from depthscope.ranges import above, at_least, check_ranges
 from depthscope.results.result import Findings
 from depthscope.runtime.model import Model
 from depthscope.runtime.stretch import stretched
@@ -90,10 +91,9 @@ class LinearMaps:
     def __post_init__(self, target: Model | None) -> None:
         if self.rows not in ROWS:
             raise UnknownName("rows", self.rows, ROWS)
-        if not self.ridge or min(self.ridge) <= 0:
-            raise BadInput(f"ridge={self.ridge}; give one or more positive multiples of the mean diagonal")
-        if self.width < 0 or self.memory < 1:
-            raise BadInput(f"width={self.width} is 0 or more, memory={self.memory} at least 1")
+        check_ranges(
+            self, ridge=above(0, what="times the mean diagonal"), width=at_least(0), memory=at_least(1)
+        )
         if target is not None:
             target = hashed(target)
             object.__setattr__(self, "other", target.name if self.other == "itself" else self.other)

@@ -19,7 +19,7 @@ from filelock import FileLock
 
 import depthscope
 from depthscope.engine.journal import Journal
-from depthscope.errors import BadInput, RunMismatch, UnknownName
+from depthscope.errors import RunMismatch, UnknownName
 from depthscope.fits.checkpoint import Checkpoint
 from depthscope.fits.pair_nets import FAMILIES, PairSizes, parameters
 from depthscope.fits.pair_text import saved_tokenizer, whole_windows
@@ -27,6 +27,7 @@ from depthscope.fits.pair_training import PairCourse, PairTraining
 from depthscope.fits.states import split
 from depthscope.fits.watch import SILENT, Watch
 from depthscope.materials.text import read
+from depthscope.ranges import at_least, check_ranges
 from depthscope.store.atomic import make_folder, read_json, write_json
 
 CARD = "pair.json"
@@ -56,8 +57,7 @@ class MatchedPair:
     families: tuple[str, ...] = FAMILIES
 
     def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise BadInput(f"seeds={self.seeds}; at least one training of each network is needed")
+        check_ranges(self, seeds=at_least(1, what="trainings of each network"))
         for family in self.families:
             if family not in FAMILIES:
                 raise UnknownName("network of a pair", family, FAMILIES)

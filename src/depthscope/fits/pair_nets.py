@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from depthscope.errors import BadInput
+from depthscope.ranges import at_least, check_ranges
 
 FAMILIES = ("transformer", "mamba")
 """The two of a pair, and the names of their folders."""
@@ -33,11 +34,18 @@ class PairSizes:
     cells: int = 8
 
     def __post_init__(self) -> None:
-        least = min(self.d_model, self.transformer_layers, self.mamba_layers, self.heads, self.cells)
-        if least < 1 or self.d_model % (2 * self.heads):
+        check_ranges(
+            self,
+            d_model=at_least(1),
+            transformer_layers=at_least(1),
+            mamba_layers=at_least(1),
+            heads=at_least(1),
+            cells=at_least(1),
+        )
+        if self.d_model % (2 * self.heads):
             raise BadInput(
-                f"d_model={self.d_model}, heads={self.heads}: sizes are 1 or more, and d_model a multiple of twice the "
-                "heads (rotary positions turn pairs of channels)"
+                f"d_model={self.d_model}, heads={self.heads}: d_model is a multiple of twice the heads (rotary "
+                "positions turn pairs of channels)"
             )
 
     def configs(self, vocabulary: int, window: int) -> dict[str, Any]:

@@ -15,12 +15,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from depthscope.errors import BadInput, NonFinite
+from depthscope.errors import NonFinite
 from depthscope.fits.checkpoint import Checkpoint
 from depthscope.fits.pair_nets import made
 from depthscope.fits.pair_text import batches
 from depthscope.fits.selective_scan import trainable_scan
 from depthscope.materials.window import Window
+from depthscope.ranges import above, at_least, check_ranges
 from depthscope.runtime.checkpoint import quiet
 
 KEEP = 16
@@ -46,10 +47,7 @@ class PairCourse:
     decay: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.rows < 1 or self.lr <= 0:
-            raise BadInput(
-                f"steps={self.steps}, rows={self.rows}, lr={self.lr}: all are above 0; nothing is trained otherwise"
-            )
+        check_ranges(self, steps=at_least(1), rows=at_least(1), lr=above(0))
 
     def saved(self) -> tuple[int, ...]:
         """The steps whose checkpoint is kept: 0, the powers of two, and the last."""

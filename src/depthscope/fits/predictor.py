@@ -45,6 +45,7 @@ from depthscope.fits.predictor_sums import Scale, Vocabulary, products, scales
 from depthscope.fits.predictor_training import Point, Training
 from depthscope.fits.teacher import drawn
 from depthscope.materials.window import Window
+from depthscope.ranges import above, at_least, check_ranges
 from depthscope.results.result import Findings
 from depthscope.runtime.lens_folder import model_card
 from depthscope.runtime.model import Model
@@ -93,11 +94,14 @@ class PredictorFit:
             for key in getattr(self, name):
                 if key not in known:
                     raise UnknownName(f"field of a predictor's {name}", key, known)
-        if min(self.closed, self.table, self.evaluate, self.curve) < 1 or not 0 < self.held_out <= 0.4:
-            raise BadInput(
-                "closed, table, evaluate and curve are above 0, held_out is a share above 0 and at most 0.4; found "
-                f"{self.closed}, {self.table}, {self.evaluate}, {self.curve}, {self.held_out}"
-            )
+        check_ranges(
+            self,
+            closed=at_least(1),
+            table=at_least(1),
+            evaluate=at_least(1),
+            curve=at_least(1),
+            held_out=above(0, most=0.4),
+        )
         object.__setattr__(self, "_judge", judge)
         _ = self.built, self.lesson
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from depthscope.errors import BadInput
+from depthscope.ranges import above, at_least, check_ranges
 
 PATH = 0.1
 """Share of the rate that the linear path has."""
@@ -48,13 +48,21 @@ class Course:
     minutes: float = 0.0
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.rows, self.check, self.save) < 1 or min(self.lr, self.clip) <= 0:
-            raise BadInput(
-                f"steps={self.steps}, rows={self.rows}, check={self.check}, save={self.save}, lr={self.lr}, "
-                f"clip={self.clip}: all are above 0"
-            )
-        if min(self.floor, self.warmup, self.decay, self.skip_first, self.drop_sink, self.minutes) < 0:
-            raise BadInput("floor, warmup, decay, skip_first, drop_sink and minutes are 0 or more")
+        check_ranges(
+            self,
+            steps=at_least(1),
+            rows=at_least(1),
+            check=at_least(1),
+            save=at_least(1),
+            lr=above(0),
+            clip=above(0),
+            floor=at_least(0),
+            warmup=at_least(0),
+            decay=at_least(0),
+            skip_first=at_least(0),
+            drop_sink=at_least(0),
+            minutes=at_least(0),
+        )
 
     def over(self, step: int, seconds: float) -> bool:
         """True after the last step, or when the time is up."""

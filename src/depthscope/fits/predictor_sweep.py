@@ -39,6 +39,7 @@ from depthscope.fits.sweep_bench import Bench, Compared
 from depthscope.fits.sweep_designs import Factors, designs
 from depthscope.fits.sweep_findings import Swept
 from depthscope.fits.sweep_probes import ProbeTable
+from depthscope.ranges import above, at_least, check_ranges
 from depthscope.results.result import Findings
 from depthscope.runtime.predictor import Design
 
@@ -79,15 +80,15 @@ class PredictorSweep:
     source: str = ""
 
     def __post_init__(self) -> None:
-        if (
-            min(self.steps, self.rows, self.evaluate, self.memory) <= 0
-            or self.compared < 8
-            or self.probed < 0
-        ):
-            raise BadInput(
-                f"steps={self.steps}, rows={self.rows}, evaluate={self.evaluate}, memory={self.memory}: above 0; "
-                f"compared={self.compared}: at least 8; probed={self.probed}: 0 or more"
-            )
+        check_ranges(
+            self,
+            steps=at_least(1),
+            rows=at_least(1),
+            evaluate=at_least(1),
+            memory=above(0),
+            compared=at_least(8),
+            probed=at_least(0),
+        )
         _ = self.designs
 
     @property

@@ -46,6 +46,7 @@ from depthscope.engine.progress import Progress
 from depthscope.errors import BadInput, NonFinite
 from depthscope.fits.register_net import RegisterNet
 from depthscope.materials.pictures import Pictures
+from depthscope.ranges import above, at_least, check_ranges
 from depthscope.results.result import Findings
 
 JUDGED = 256
@@ -72,19 +73,18 @@ class Registers:
     textures: int = 8
 
     def __post_init__(self) -> None:
-        sizes = (self.width, self.layers, self.heads, self.steps, self.rows)
-        if (
-            not self.counts
-            or min(self.counts) < 0
-            or min(sizes) < 1
-            or self.width % self.heads
-            or self.lr <= 0
-        ):
-            raise BadInput(
-                f"counts={self.counts}, width={self.width}, layers={self.layers}, heads={self.heads}, "
-                f"steps={self.steps}, rows={self.rows}, lr={self.lr}: counts are 0 or more, the width a multiple of "
-                "the heads, sizes 1 or more and the rate above 0"
-            )
+        check_ranges(
+            self,
+            counts=at_least(0),
+            width=at_least(1),
+            layers=at_least(1),
+            heads=at_least(1),
+            steps=at_least(1),
+            rows=at_least(1),
+            lr=above(0),
+        )
+        if self.width % self.heads:
+            raise BadInput(f"width={self.width}, heads={self.heads}: the width is a multiple of the heads")
         self.pictures()
 
     def pictures(self) -> Pictures:

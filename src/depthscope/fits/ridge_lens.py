@@ -27,12 +27,13 @@ from torch import Tensor
 
 from depthscope.engine.journal import Journal
 from depthscope.engine.reading import Reading
-from depthscope.errors import BadInput, NonFinite
+from depthscope.errors import NonFinite
 from depthscope.fits.checkpoint import Checkpoint
 from depthscope.fits.quality import judged
 from depthscope.fits.states import Split, batches, read, split
 from depthscope.fits.watch import SILENT, Watch
 from depthscope.materials.window import Window, Windows
+from depthscope.ranges import above, check_ranges
 from depthscope.results.result import Result
 from depthscope.runtime.lens import Lens
 from depthscope.runtime.model import Model
@@ -68,8 +69,7 @@ class RidgeLens:
     kind = "ridge"
 
     def __post_init__(self) -> None:
-        if not self.ridge or min(self.ridge) <= 0:
-            raise BadInput(f"ridge={self.ridge}; give one or more positive multiples of the mean diagonal")
+        check_ranges(self, ridge=above(0, what="times the mean diagonal"))
 
     def run(
         self, model: Model, journal: Journal, windows: Windows, watch: Watch = SILENT

@@ -37,6 +37,7 @@ from depthscope.fits.states import Split, split
 from depthscope.fits.training import Course, Training
 from depthscope.fits.watch import SILENT, Watch
 from depthscope.materials.window import Windows
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.result import Result
 from depthscope.runtime.lens import Lens
 from depthscope.runtime.lens_folder import load_lens
@@ -104,13 +105,15 @@ class TunedLens:
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise UnknownName(name, getattr(self, name), known)
-        if (
-            min(self.steps, self.step_tokens, self.positions_per_seq, self.lr, self.gain) < 0
-            or self.check < 1
-        ):
-            raise BadInput(
-                "steps, step_tokens, positions_per_seq, lr and gain are 0 or more, check at least 1"
-            )
+        check_ranges(
+            self,
+            steps=at_least(0),
+            step_tokens=at_least(0),
+            positions_per_seq=at_least(0),
+            lr=at_least(0),
+            gain=at_least(0),
+            check=at_least(1),
+        )
 
     def run(
         self, model: Model, journal: Journal, windows: Windows, watch: Watch = SILENT

@@ -29,6 +29,7 @@ from depthscope.materials.edges import edges
 from depthscope.materials.paragraphs import paragraphs
 from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.window import Window, Windows
+from depthscope.ranges import at_least, check_ranges
 from depthscope.runtime.model import Model
 
 KINDS = ("repetition", "randomness", "length", "truncation", "copies")
@@ -65,14 +66,8 @@ class Extremes:
             raise BadInput(
                 f"levels={self.levels}; repetition, randomness and truncation need 2 levels or more each"
             )
-        for name in ("lengths", "copies"):
-            if min(getattr(self, name), default=0) < 2:
-                raise BadInput(f"{name}={getattr(self, name)}; one number or more, each at least 2 tokens")
-        if min(self.prompts, self.draws) < 1 or self.longest < 4:
-            raise BadInput(
-                f"prompts={self.prompts}, draws={self.draws}, longest={self.longest}; texts are 1 or more, of 4 tokens "
-                "or more"
-            )
+        check_ranges(self, lengths=at_least(2, what="tokens"), copies=at_least(2, what="tokens"))
+        check_ranges(self, prompts=at_least(1), draws=at_least(1), longest=at_least(4, what="tokens"))
 
     @property
     def name(self) -> str:

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from depthscope.errors import BadInput, EmptyMaterial
+from depthscope.errors import EmptyMaterial
 from depthscope.materials.continuation import continued
 from depthscope.materials.edges import edges
 from depthscope.materials.facts import Fact, facts, in_turn
 from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.text import read
 from depthscope.materials.window import Window, Windows
+from depthscope.ranges import at_least, check_ranges
 from depthscope.runtime.model import Model
 
 SYLLABLES = (
@@ -47,11 +48,9 @@ class FactMemories:
     length: int = 64
 
     def __post_init__(self) -> None:
-        if self.limit < 0 or self.others < 1 or self.texts < 1 or self.length < 4:
-            raise BadInput(
-                f"limit={self.limit}, others={self.others}, texts={self.texts}, length={self.length}: a limit of 0 or "
-                "more, 1 other answer or more, 1 text or more of 4 tokens or more"
-            )
+        check_ranges(
+            self, limit=at_least(0), others=at_least(1), texts=at_least(1), length=at_least(4, what="tokens")
+        )
 
     @property
     def name(self) -> str:

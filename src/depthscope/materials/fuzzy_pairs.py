@@ -14,6 +14,7 @@ from depthscope.errors import BadInput, UnknownName
 from depthscope.materials.edges import edges
 from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.window import Window, Windows
+from depthscope.ranges import at_least, check_ranges
 from depthscope.runtime.model import Model
 
 _NOUNS = "river candle doctor mountain paper winter bottle garden"
@@ -62,10 +63,7 @@ class FuzzyPairs:
         for name in self.relations:
             if name not in PAIRS:
                 raise UnknownName("relation", name, PAIRS)
-        if self.prompts < 1 or not 2 <= self.shown <= len(LABELS):
-            raise BadInput(
-                f"prompts={self.prompts}, shown={self.shown}; 1 or more prompts of 2 to {len(LABELS)} pairs"
-            )
+        check_ranges(self, prompts=at_least(1), shown=at_least(2, most=len(LABELS)))
 
     @property
     def name(self) -> str:

@@ -21,6 +21,7 @@ from depthscope.materials.edges import edges
 from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.rows import rows
 from depthscope.materials.window import Window, Windows
+from depthscope.ranges import at_least, check_ranges
 from depthscope.runtime.model import Model
 
 PACKAGED = "icl_tasks.jsonl"
@@ -104,11 +105,7 @@ class IclPrompts:
     queries: int = 24
 
     def __post_init__(self) -> None:
-        if min(self.shots, self.taken, self.corrupted, self.queries) < 1:
-            raise BadInput(
-                f"shots={self.shots}, taken={self.taken}, corrupted={self.corrupted}, queries={self.queries}: each is "
-                "at least 1"
-            )
+        check_ranges(self, shots=at_least(1), taken=at_least(1), corrupted=at_least(1), queries=at_least(1))
 
     @property
     def name(self) -> str:

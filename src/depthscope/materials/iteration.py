@@ -16,6 +16,7 @@ from depthscope.errors import BadInput, Refused, UnknownName
 from depthscope.materials.edges import edges
 from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.window import Window, Windows
+from depthscope.ranges import at_least, check_ranges
 from depthscope.runtime.model import Model
 
 TASKS = ("copy", "parity", "polynomial")
@@ -82,11 +83,7 @@ class IterationPrompts:
     def __post_init__(self) -> None:
         if self.task and self.task not in TASKS:
             raise UnknownName("task of iteration", self.task, TASKS)
-        if not self.lengths or min(self.lengths) < 2 or self.sequences < 2:
-            raise BadInput(
-                f"lengths={self.lengths}, sequences={self.sequences}: a sequence has 2 inputs or more, and a stripe "
-                "is judged on 2 sequences or more"
-            )
+        check_ranges(self, lengths=at_least(2), sequences=at_least(2))
 
     @property
     def name(self) -> str:

@@ -10,6 +10,7 @@ from depthscope.materials.edges import edges
 from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.text import read
 from depthscope.materials.window import Window, Windows
+from depthscope.ranges import at_least, check_ranges
 from depthscope.runtime.model import Model
 
 
@@ -27,8 +28,7 @@ class LongTexts:
     length: int = 700
 
     def __post_init__(self) -> None:
-        if self.texts < 1 or self.length < 8:
-            raise BadInput(f"texts={self.texts}, length={self.length}; 1 text or more, of at least 8 tokens")
+        check_ranges(self, texts=at_least(1), length=at_least(8, what="tokens"))
 
     @property
     def name(self) -> str:

@@ -24,6 +24,7 @@ from depthscope.materials.repeats import Repeats
 from depthscope.materials.rows import rows
 from depthscope.materials.text import read
 from depthscope.materials.window import Window, Windows
+from depthscope.ranges import at_least, check_ranges
 from depthscope.runtime.model import Model
 
 TEMPLATE = "\n\nQuestion: {}\nAnswer:"
@@ -87,12 +88,11 @@ class Needles:
     def __post_init__(self) -> None:
         if self.part not in PARTS:
             raise BadInput(f"part={self.part!r}; it is {', '.join(PARTS)}")
-        if not self.lengths or not self.depths or min(self.lengths) < 1:
-            raise BadInput(
-                f"lengths={self.lengths}, depths={self.depths}; one of each or more, in tokens from 1"
-            )
-        if min(self.depths) < 0 or max(self.depths) > 1:
-            raise BadInput(f"depths={self.depths}; they are shares of the haystack, 0 to 1")
+        check_ranges(
+            self,
+            lengths=at_least(1, what="tokens"),
+            depths=at_least(0, most=1, what="shares of the haystack"),
+        )
 
     @property
     def name(self) -> str:

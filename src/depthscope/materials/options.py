@@ -14,6 +14,7 @@ from depthscope.materials.edges import edges
 from depthscope.materials.questions import Question, balanced, examples, questions, shuffled
 from depthscope.materials.text import read
 from depthscope.materials.window import Window, Windows
+from depthscope.ranges import at_least, check_ranges
 from depthscope.runtime.model import Model
 
 SCORINGS = ("first_distinguishing", "sequence", "last_subtoken")
@@ -49,10 +50,7 @@ class OptionPrompts:
     def __post_init__(self) -> None:
         if self.scoring not in SCORINGS:
             raise BadInput(f"scoring={self.scoring!r}; it is {', '.join(SCORINGS)}")
-        if self.items < 2 or self.shots < 0:
-            raise BadInput(
-                f"items={self.items}, shots={self.shots}; a task needs 2 items and 0 or more shots"
-            )
+        check_ranges(self, items=at_least(2), shots=at_least(0))
 
     @property
     def name(self) -> str:

@@ -21,6 +21,7 @@ from torch import Tensor
 from depthscope.errors import BadInput, EmptyMaterial, MissingPackage, Refused
 from depthscope.materials.data import data_path
 from depthscope.materials.window import Window, Windows
+from depthscope.ranges import above, at_least, check_ranges
 from depthscope.runtime.model import Model
 
 KINDS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -47,11 +48,13 @@ class Pictures:
     leading: float = 0.4
 
     def __post_init__(self) -> None:
-        if self.side < 2 or self.textures < 3 or not 0 < self.background < 1 or not 0 <= self.leading <= 1:
-            raise BadInput(
-                f"side={self.side}, textures={self.textures}, background={self.background}, leading={self.leading}: "
-                "2 cells a side, 3 textures or more, shares in (0, 1)"
-            )
+        check_ranges(
+            self,
+            side=at_least(2),
+            textures=at_least(3),
+            background=above(0, below=1),
+            leading=at_least(0, most=1),
+        )
 
     def draw(
         self, count: int, generator: torch.Generator

@@ -21,6 +21,7 @@ from depthscope.materials.reserved import SHARE, reserved
 from depthscope.materials.rows import Row, rows
 from depthscope.materials.token_classes import TokenClasses, token_classes
 from depthscope.materials.window import Window, Windows
+from depthscope.ranges import above, at_least, check_ranges
 
 if TYPE_CHECKING:
     from depthscope.runtime.model import Model
@@ -58,19 +59,13 @@ class ProbeWindows:
     reserve: float = SHARE
 
     def __post_init__(self) -> None:
-        if self.window < 4 or min(self.per_label, self.per_document, self.probed) < 1:
-            raise BadInput(
-                f"window={self.window}, per_label={self.per_label}, per_document={self.per_document}, "
-                f"probed={self.probed}: windows of 4 tokens or more, and at least 1 of the others"
-            )
+        check_ranges(
+            self, window=at_least(4), per_label=at_least(1), per_document=at_least(1), probed=at_least(1)
+        )
         if self.probed > self.window // 2:
             raise BadInput(f"probed={self.probed}: half of a window has {self.window // 2} positions")
-        if not 0 < self.held_out <= 0.4:
-            raise BadInput(
-                f"held_out={self.held_out}; it is a share of the documents above 0 and at most 0.4"
-            )
-        if not 0 <= self.reserve < 1:
-            raise BadInput(f"reserve={self.reserve}; it is a share of the documents from 0 to below 1")
+        check_ranges(self, held_out=above(0, most=0.4, what="share of the documents"))
+        check_ranges(self, reserve=at_least(0, below=1, what="share of the documents"))
         if self.shift not in (0, 1):
             raise BadInput(f"shift={self.shift}; 0 is the token at the position, 1 the one after it")
 

@@ -21,6 +21,7 @@ from depthscope.materials.graded import TASKS, Problem
 from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.rows import rows
 from depthscope.materials.window import Window, Windows
+from depthscope.ranges import at_least, check_ranges
 from depthscope.runtime.model import Model
 
 TRIES = 20
@@ -50,11 +51,7 @@ class Problems:
     longest: int = 512
 
     def __post_init__(self) -> None:
-        for name in ("per_level", "reach", "longest"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"{name}={getattr(self, name)}; it must be 1 or more")
-        if self.shots < 0:
-            raise BadInput(f"shots={self.shots}; examples before a problem are 0 or more")
+        check_ranges(self, per_level=at_least(1), reach=at_least(1), longest=at_least(1), shots=at_least(0))
         if len(self.columns.split(",")) != 3 or "{}" not in self.template:
             raise BadInput(
                 f"columns={self.columns!r}, template={self.template!r}; give three names with commas between them "

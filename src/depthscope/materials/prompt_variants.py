@@ -13,6 +13,7 @@ from depthscope.materials.paragraphs import paragraphs
 from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.prompt_features import described
 from depthscope.materials.window import Window, Windows
+from depthscope.ranges import at_least, check_ranges
 from depthscope.runtime.model import Model
 
 CHANGES = ("newline", "drop_first", "equal_length")
@@ -42,10 +43,7 @@ class PromptVariants:
     label: str = ""
 
     def __post_init__(self) -> None:
-        if self.prompts < 1 or self.longest < SHORTEST + 2:
-            raise BadInput(
-                f"prompts={self.prompts}, longest={self.longest}; at least 1 prompt, of {SHORTEST + 2} tokens or more"
-            )
+        check_ranges(self, prompts=at_least(1), longest=at_least(SHORTEST + 2, what="tokens"))
 
     @property
     def name(self) -> str:

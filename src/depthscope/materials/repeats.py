@@ -18,6 +18,7 @@ from depthscope.materials.edges import edges
 from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.text import read
 from depthscope.materials.window import Window, Windows
+from depthscope.ranges import at_least, check_ranges
 from depthscope.runtime.model import Model
 
 LOWEST, HIGHEST = 100, 1000
@@ -52,11 +53,7 @@ class Repeats:
             raise BadInput(
                 f"length={self.length}, short={self.short}; a block has 2 tokens or more, 0 leaves a layout out"
             )
-        if self.examples < 1 or self.texts < 0 or self.text_length < 8:
-            raise BadInput(
-                f"examples={self.examples}, texts={self.texts}, text_length={self.text_length}; 1 example or more, no "
-                "text or more, of 8 tokens or more"
-            )
+        check_ranges(self, examples=at_least(1), texts=at_least(0), text_length=at_least(8, what="tokens"))
 
     @property
     def name(self) -> str:

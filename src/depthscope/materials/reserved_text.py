@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from depthscope.errors import BadInput, EmptyMaterial
+from depthscope.errors import EmptyMaterial
 from depthscope.materials.data import data_path
 from depthscope.materials.reserved import SHARE, reserved
 from depthscope.materials.text import cut, read
 from depthscope.materials.window import Windows
+from depthscope.ranges import above, check_ranges
 
 if TYPE_CHECKING:
     from depthscope.runtime.model import Model
@@ -30,8 +31,7 @@ class ReservedText:
     share: float = SHARE
 
     def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise BadInput(f"share={self.share}; it is a share of the documents above 0 and below 1")
+        check_ranges(self, share=above(0, below=1, what="share of the documents"))
 
     @property
     def name(self) -> str:

@@ -19,6 +19,7 @@ from depthscope.materials.extremes import LOWEST, vocabulary
 from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.text import Document, read
 from depthscope.materials.window import Window, Windows
+from depthscope.ranges import at_least, check_ranges
 from depthscope.runtime.model import Model
 
 KINDS = ("natural", "random", "repeated")
@@ -44,11 +45,12 @@ class SinkTexts:
     length: int = 64
 
     def __post_init__(self) -> None:
-        if self.texts < 1 or self.controls < 0 or self.length < 12:
-            raise BadInput(
-                f"texts={self.texts}, controls={self.controls}, length={self.length}; 1 text or more, 0 controls or "
-                "more, of at least 12 tokens (the last 8 are left out)"
-            )
+        check_ranges(
+            self,
+            texts=at_least(1),
+            controls=at_least(0),
+            length=at_least(12, what="tokens, the last 8 left out"),
+        )
 
     @property
     def name(self) -> str:

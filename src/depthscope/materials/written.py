@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from depthscope.errors import BadInput
 from depthscope.materials.text import cut, read
 from depthscope.materials.window import Window, Windows
+from depthscope.ranges import at_least, check_ranges
 from depthscope.runtime.generate import generate
 from depthscope.runtime.model import Model
 
@@ -27,10 +27,7 @@ class Written:
     source: str = ""
 
     def __post_init__(self) -> None:
-        if min(self.tokens, self.prompt, self.count) < 1:
-            raise BadInput(
-                f"tokens={self.tokens}, prompt={self.prompt}, count={self.count}; each is 1 or more"
-            )
+        check_ranges(self, tokens=at_least(1), prompt=at_least(1), count=at_least(1))
 
     @property
     def name(self) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from depthscope.errors import BadInput, UnknownName
+from depthscope.ranges import at_least, check_ranges
 from depthscope.runtime.predictor_attention import attended, turns
 
 KINDS = ("attention", "mlp", "gru", "linear")
@@ -58,11 +59,7 @@ class Design:
         for name, known in (("kind", KINDS), ("norm", NORMS), ("residual", PATHS)):
             if getattr(self, name) not in known:
                 raise UnknownName(name, getattr(self, name), known)
-        if self.layers < 1 or min(self.heads, self.head_dim, self.window) < 0:
-            raise BadInput(
-                f"layers={self.layers}, heads={self.heads}, head_dim={self.head_dim}, window={self.window}: at least "
-                "one layer, and nothing below 0"
-            )
+        check_ranges(self, layers=at_least(1), heads=at_least(0), head_dim=at_least(0), window=at_least(0))
         if self.kind == "gru" and self.window:
             raise BadInput(f"window={self.window}: a recurrent unit sees all positions; give window=0")
         if self.kind == "linear" and self.layers > 1:

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from depthscope.errors import BadInput, NonFinite
+from depthscope.ranges import above, at_least, check_ranges
 from depthscope.runtime.hooks import Tap, hooked
 from depthscope.runtime.memories import mlp_of, projection
 from depthscope.runtime.model import Batch, Model
@@ -51,10 +52,7 @@ class Descent:
     decay: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.rate <= 0 or self.clamp <= 0 or self.decay < 0:
-            raise BadInput(
-                f"steps={self.steps}, rate={self.rate}, clamp={self.clamp}, decay={self.decay}: above 0 (decay from 0)"
-            )
+        check_ranges(self, steps=at_least(1), rate=above(0), clamp=above(0), decay=at_least(0))
 
 
 @dataclass(frozen=True)

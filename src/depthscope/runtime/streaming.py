@@ -18,7 +18,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from depthscope.anatomy.site import Site
-from depthscope.errors import BadInput, Refused
+from depthscope.errors import Refused
+from depthscope.ranges import at_least, check_ranges
 from depthscope.runtime.attention import Call, Kernel, intercepting
 from depthscope.runtime.head_ablation import layer_of
 from depthscope.runtime.model import Batch, Model
@@ -47,11 +48,7 @@ class Cache:
     rolling: bool = False
 
     def __post_init__(self) -> None:
-        if self.start < 0 or self.recent < 1:
-            raise BadInput(
-                f"a streaming cache keeps 0 or more first keys and 1 or more recent ones, got {self.start} and "
-                f"{self.recent}"
-            )
+        check_ranges(self, start=at_least(0, what="first keys"), recent=at_least(1, what="recent keys"))
 
     @property
     def size(self) -> int:

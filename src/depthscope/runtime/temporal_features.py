@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from depthscope.errors import BadInput, StoreError
+from depthscope.ranges import at_least, check_ranges
 from depthscope.runtime.lens_folder import another_model
 from depthscope.runtime.model import Model
 from depthscope.runtime.predictor import Parts
@@ -42,11 +43,9 @@ class Sizes:
     kept: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.width, self.codes, self.heads) < 1 or self.width % self.heads or self.kept < 0:
-            raise BadInput(
-                f"width={self.width}, codes={self.codes}, heads={self.heads}, kept={self.kept}: above 0, the width a "
-                "multiple of the heads"
-            )
+        check_ranges(self, width=at_least(1), codes=at_least(1), heads=at_least(1), kept=at_least(0))
+        if self.width % self.heads:
+            raise BadInput(f"width={self.width}, heads={self.heads}: the width is a multiple of the heads")
 
     @property
     def active(self) -> int:
