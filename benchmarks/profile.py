@@ -19,9 +19,9 @@ from depthscope.engine.reading import Reading
 from depthscope.engine.shard import Shard
 from depthscope.measures.gram import prepared_gram, spectrum_of, token_gram
 from depthscope.measures.spectrum import log_bound, renyi_entropy
-from depthscope.measures.threads import one_thread, spread
 from depthscope.runtime.model import Batch, Model
 from depthscope.runtime.run import run
+from depthscope.threads import one_thread, spread
 
 ROWS, LENGTH = 8, 128
 

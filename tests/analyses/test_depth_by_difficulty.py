@@ -217,5 +217,5 @@ def test_models_that_answer_nothing_are_refused() -> None:
 
 @pytest.mark.parametrize("wrong", [{"margin": 0.0}, {"fewest": 1}, {"draws": 0}])
 def test_impossible_parameters_are_clear_errors(wrong: dict[str, float]) -> None:
-    with pytest.raises(BadInput, match="must be (above 0 and below 1|2 or more|1 or more)"):
+    with pytest.raises(BadInput, match=r"must be (above 0 and below 1|2 or more|1 or more)"):
         DepthByDifficulty(**wrong)  # type: ignore[arg-type]

@@ -53,12 +53,12 @@ from depthscope.engine.view import View
 from depthscope.errors import BadInput, UnknownName
 from depthscope.measures.pooling import POOLINGS, pool
 from depthscope.measures.spectrum import MODES, NORMALISATIONS, prepare
-from depthscope.measures.threads import spread
 from depthscope.measures.width import CONVENTIONS
 from depthscope.ranges import at_least, check_ranges
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
+from depthscope.threads import spread
 
 NORMED, TOKENWISE = "normed_", "tokenwise"
 MISSING = "fewer than two different vectors, or too few texts for this metric"

@@ -39,11 +39,11 @@ from depthscope.engine.pattern_scores import UNITS, LayerScores, Shapes, diverge
 from depthscope.engine.tally import PerDocument, Tally
 from depthscope.engine.view import View
 from depthscope.errors import BadInput
-from depthscope.measures.threads import spread
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.head_writes import layers_with_heads
 from depthscope.runtime.model import Batch, Model
+from depthscope.threads import spread
 
 BY_KIND = {
     "next": "a causal head sees no next token, or the layer has no heads",

@@ -44,10 +44,10 @@ from depthscope.engine.tally import PerDocument, Tally
 from depthscope.engine.view import View
 from depthscope.errors import BadInput
 from depthscope.measures.spectrum import NORMALISATIONS, VANISHED, VANISHED_OF
-from depthscope.measures.threads import spread
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
+from depthscope.threads import spread
 
 SPECTRA = ("prompt_entropy", "prompt_entropy_s2", "effective_rank", "top_share", "vanished_share")
 UNITS = {**dict.fromkeys((*SPECTRA, "renyi_entropy", "anisotropy", "largest_token_share"), "1"),

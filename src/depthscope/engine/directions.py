@@ -21,10 +21,10 @@ from depthscope.engine.view import View
 from depthscope.materials.window import Window
 from depthscope.measures.residual import sink_mask
 from depthscope.measures.spectrum import participation_ratio
-from depthscope.measures.threads import one_thread
 from depthscope.measures.width import entropy_rank, held_rank, stable_rank, two_nn
 from depthscope.runtime.model import Batch, Model
 from depthscope.runtime.run import run
+from depthscope.threads import one_thread
 
 GROUPS = 8
 TOKENS = 2048

@@ -13,7 +13,7 @@ from torch import Tensor
 from depthscope.engine.view import View
 from depthscope.measures.gram import prepared_gram, spectrum_of, token_gram
 from depthscope.measures.spectrum import VANISHED, VANISHED_OF, log_bound, renyi_entropy
-from depthscope.measures.threads import spread
+from depthscope.threads import spread
 
 
 class Entropies(NamedTuple):

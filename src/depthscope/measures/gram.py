@@ -17,7 +17,7 @@ from depthscope.errors import BadInput, UnknownName
 from depthscope.measures.laws import Law
 from depthscope.measures.precision import at_least_float32
 from depthscope.measures.spectrum import CENTRED_MODES, MODES, VANISHED
-from depthscope.measures.threads import one_thread
+from depthscope.threads import one_thread
 
 _ROUNDING = 1e-6
 """Negative eigenvalues up to this share of the largest are rounding that centring has left."""

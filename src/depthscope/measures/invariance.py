@@ -17,7 +17,7 @@ from depthscope.errors import BadInput, UnknownName
 from depthscope.measures.laws import Law
 from depthscope.measures.precision import at_least_float32
 from depthscope.measures.spectrum import prepare
-from depthscope.measures.threads import one_thread
+from depthscope.threads import one_thread
 
 LOSSES = ("symmetric", "one_way", "nt_xent")
 TEMPERATURE = 0.1

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from depthscope.measures.laws import Law
 from depthscope.measures.spectrum import prepare
-from depthscope.measures.threads import one_thread
+from depthscope.threads import one_thread
 
 
 def reference_spectrum(

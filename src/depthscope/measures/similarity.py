@@ -15,7 +15,7 @@ from torch import Tensor
 from depthscope.errors import BadInput
 from depthscope.measures.laws import Law
 from depthscope.measures.precision import at_least_float32
-from depthscope.measures.threads import one_thread
+from depthscope.threads import one_thread
 
 ROUNDING = 1e-10
 """Eigenvalues of a Gram matrix below this share of the largest count as zero."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from depthscope.errors import BadInput, UnknownName
 from depthscope.measures.laws import Law
 from depthscope.measures.precision import at_least_float32
-from depthscope.measures.threads import one_thread
+from depthscope.threads import one_thread
 
 MODES = ("wei", "uncentred", "unit", "centred")
 NORMALISATIONS = ("raw", "logN", "logD", "logNlogD", "maxEntropy", "maxRank")

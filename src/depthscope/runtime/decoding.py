@@ -9,9 +9,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from depthscope.measures.threads import spread
 from depthscope.runtime.head import Decode, Head, Trace
 from depthscope.runtime.ranking import above, ordered, top
+from depthscope.threads import spread
 
 _ROWS = 256
 """Rows of one matrix product: a block of logits this large stays in the cache while it is reduced on one thread, and
