@@ -504,7 +504,11 @@ def early_exit() -> Result:
         "every": [1, 4],
         "target": [90, 95, 99],
     }
-    gross = np.array([0.3, 0.25, 0.2, 0.1, 0.05, 0.32])[:, None, None] * np.array([1, 0.9])[:, None] * [1, 0.6, 0.2]
+    gross = (
+        np.array([0.3, 0.25, 0.2, 0.1, 0.05, 0.32])[:, None, None]
+        * np.array([1, 0.9])[:, None]
+        * [1, 0.6, 0.2]
+    )
     agreement = np.broadcast_to(np.array([0.91, 0.96, 0.995]), gross.shape)
     oracle = {"policy": ("first_agree", "stable"), "every": [1, 4]}
     found = [

@@ -170,7 +170,9 @@ def test_runs_with_atlases_get_their_part_of_page_terminal_and_json(
 def test_runs_without_atlases_have_no_part_on_heads(tmp_path: Path):
     one = run_of(tmp_path / "a", scores())
     other = write_run(tmp_path / "b", {"logit_lens": result("grammar_heads", [])})
-    with pytest.raises(BadInput, match=r"share no measurement: .*synthetic-12x8 has no head_atlas: run it there too"):
+    with pytest.raises(
+        BadInput, match=r"share no measurement: .*synthetic-12x8 has no head_atlas: run it there too"
+    ):
         compare([one, other])
 
 

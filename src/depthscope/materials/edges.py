@@ -50,7 +50,8 @@ def encoded(tokenizer: Any, text: str, max_tokens: int = 512) -> tuple[tuple[int
     if max_tokens < 1:
         raise BadInput(f"max_tokens={max_tokens}; a text needs room for 1 token or more")
     own = plain_ids(tokenizer, text)
-    every: list[int] = list(tokenizer.encode(text, verbose=False))  # no word about its length: it is cut below
+    # no word about its length: it is cut below
+    every: list[int] = list(tokenizer.encode(text, verbose=False))
     added = len(every) - len(own)
     if len(every) <= max_tokens:
         return tuple(every), len(own)
