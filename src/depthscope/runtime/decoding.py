@@ -28,7 +28,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Reference:
-    """The final state's logits of one block of positions and what follows from them."""
+    """The final state's logits of one block of positions and what follows from them; logsumexp in float64."""
 
     logits: Tensor
     probabilities: Tensor
@@ -46,7 +46,7 @@ class Reference:
         for a, b in head.chunks():
             _logits(head, u, a, b, logits[:, a:b])
         p = torch.softmax(logits, dim=-1)
-        lse = logits.amax(-1) - p.amax(-1).log()
+        lse = logits.amax(-1).double() - p.amax(-1).double().log()
         if head.anatomy.logit_cap is None:
             mixed, mixed_bias = cls._mix(head, p, u)
             dotted = _expected(u[None], mixed, mixed_bias, head.anatomy.logit_scale)
@@ -110,7 +110,7 @@ def _compared(head: Head, logits: Tensor, logsumexp: Tensor, ref: Reference) -> 
     for start, stop in head.chunks():
         log_q = logits[..., start:stop].sub_(logsumexp[..., None])
         p, q = ref.probabilities[:, start:stop], log_q.exp()
-        t = log_q.sub_(ref.logits[:, start:stop] - ref.logsumexp[:, None])
+        t = log_q.sub_(ref.logits[:, start:stop] - ref.logsumexp[:, None].to(ref.logits))
         jsd += torch.linalg.vecdot(q, t) / 2
         jsd -= torch.linalg.vecdot(p + q, torch.nn.functional.softplus(t, threshold=40.0)) / 2
         shared += torch.minimum(p, q).sum(-1)
@@ -134,7 +134,8 @@ class _Running:
         self.scale = head.anatomy.logit_scale
         rows = u.shape[0]
         zeros = u.new_zeros(rows)
-        self.logsumexp = u.new_full((rows,), float("-inf"))
+        # one number a row, added to with every chunk: in float64 its rounding stays out of divergences near 0
+        self.logsumexp = u.new_full((rows,), float("-inf"), dtype=torch.float64)
         self.weighted = zeros.clone() if wanted.entropy or wanted.reverse_kl else None
         self.against = zeros.clone() if wanted.reverse_kl else None
         self.dotted = zeros.clone() if wanted.kl and ref.mixed is None else None
@@ -168,9 +169,9 @@ class _Running:
     def _take_sums(self, z: Tensor, peak: Tensor, start: int, buffer: Tensor) -> None:
         """Fold in the chunk's own softmax p: means under p, weighted with the chunk's share of the probability."""
         p = torch.softmax(z, dim=-1, out=buffer)
-        chunk = peak - p.amax(-1).log()
+        chunk = peak.double() - p.amax(-1).double().log()
         together = torch.logaddexp(self.logsumexp, chunk)
-        kept, share = torch.exp(self.logsumexp - together), torch.exp(chunk - together)
+        kept, share = (torch.exp(part - together).to(p) for part in (self.logsumexp, chunk))
         # products go where the logits were, which nobody needs any more: fresh memory costs as much as a product
         if self.weighted is not None:
             self.weighted.mul_(kept).addcmul_(torch.mul(p, z, out=z).sum(-1), share)
@@ -203,7 +204,7 @@ class _Running:
 
     def trace(self) -> Trace:
         """The finished reductions, [state, position]."""
-        lse = self.logsumexp
+        lse = self.logsumexp.to(self.u)
         shape = (self.n_states, len(self.ref.top1))
         mean_logit = self.weighted
         ids, logits = (self.top_ids, self.top_logits) if self.wanted.top_k else (None, None)
@@ -213,7 +214,7 @@ class _Running:
             entropy=_square(
                 shape, lse - mean_logit if mean_logit is not None and self.wanted.entropy else None
             ),
-            kl=_square(shape, self._kl(lse)),
+            kl=_square(shape, self._kl()),
             reverse_kl=_square(shape, self._reverse_kl(lse, mean_logit)),
             cross_entropy=_square(
                 shape,
@@ -229,7 +230,7 @@ class _Running:
             group_mass=_square(shape, self.group_mass if self.groups else None),
         )
 
-    def _kl(self, lse: Tensor) -> Tensor | None:
+    def _kl(self) -> Tensor | None:
         """KL(p || q) = logsumexp(z) - logsumexp(z_final) - (<p, z> - <p, z_final>).
 
         Both products are taken in the same way: where channels of a thousand cancel within a logit (Gemma), rounding is
@@ -244,13 +245,14 @@ class _Running:
             u = self.u.view(self.n_states, *self.ref.mixed.shape)
             dotted = _expected(u, self.ref.mixed, self.ref.mixed_bias, self.scale)
         change = dotted - self.ref.dotted.repeat(self.n_states)
-        return (lse - self.ref.logsumexp.repeat(self.n_states) - change).clamp_min_(0.0)
+        grown = self.logsumexp - self.ref.logsumexp.repeat(self.n_states)
+        return (grown - change).clamp_min_(0.0).to(self.u)
 
     def _reverse_kl(self, lse: Tensor, mean_logit: Tensor | None) -> Tensor | None:
         """KL(q || p) = <q, z> - logsumexp(z) - <q, z_final> + logsumexp(z_final)."""
         if self.against is None or mean_logit is None:
             return None
-        final = self.ref.logsumexp.repeat(self.n_states)
+        final = self.ref.logsumexp.to(lse).repeat(self.n_states)
         return (mean_logit - lse - self.against + final).clamp_min_(0.0)
 
 
