@@ -43,7 +43,6 @@ from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.head_writes import layers_with_heads
 from depthscope.runtime.model import Batch, Model
-from depthscope.threads import spread
 
 BY_KIND = {
     "next": "a causal head sees no next token, or the layer has no heads",
@@ -89,7 +88,7 @@ class HeadPatterns:
         sums, counts = (np.zeros((batch.rows, *shape, self.offsets), kind) for kind in (np.float64, np.int64))
         scores = LayerScores(model, batch, seen, Shapes(self.stream, self.offsets))
         layers = layers_with_heads(anatomy)
-        for layer, (found, masses) in zip(layers, spread(scores.of, layers), strict=True):
+        for layer, (found, masses) in zip(layers, map(scores.of, layers), strict=True):
             stacked = torch.stack([found[name] for name in table])
             for values, name in zip(
                 stacked.transpose(-1, -2).flatten(1, 2).double().cpu().numpy(), table, strict=True
