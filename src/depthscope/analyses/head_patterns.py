@@ -41,7 +41,6 @@ from depthscope.engine.view import View
 from depthscope.errors import BadInput
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
-from depthscope.runtime.head_writes import layers_with_heads
 from depthscope.runtime.model import Batch, Model
 
 BY_KIND = {
@@ -87,15 +86,13 @@ class HeadPatterns:
         table = {n: np.full((batch.rows * n_queries, *shape), np.nan) for n in UNITS}
         sums, counts = (np.zeros((batch.rows, *shape, self.offsets), kind) for kind in (np.float64, np.int64))
         scores = LayerScores(model, batch, seen, Shapes(self.stream, self.offsets))
-        layers = layers_with_heads(anatomy)
-        for layer, (found, masses) in zip(layers, map(scores.of, layers), strict=True):
-            stacked = torch.stack([found[name] for name in table])
-            for values, name in zip(
-                stacked.transpose(-1, -2).flatten(1, 2).double().cpu().numpy(), table, strict=True
-            ):
-                table[name][:, layer] = values
-            sums[:, layer] = masses.double().nansum(2).cpu().numpy()
-            counts[:, layer] = masses.isfinite().sum(2).cpu().numpy()
+        for layers in scores.groups():
+            found, masses = scores.of(layers)
+            stacked = torch.stack([found[name] for name in table]).movedim(-1, 2).flatten(1, 2)
+            for name, values in zip(table, stacked.double().cpu().numpy(), strict=True):
+                table[name][:, layers] = values
+            sums[:, layers] = masses.double().nansum(3).cpu().numpy()
+            counts[:, layers] = masses.isfinite().sum(3).cpu().numpy()
         units = [unit for unit in seen.units for _ in range(n_queries)]
         parts = {name: PerDocument.of(units, values) for name, values in table.items()}
         parts["offset_profile"] = PerDocument.of_sums(seen.units, sums, counts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ from depthscope.measures.pattern_masses import (
     without,
 )
 from depthscope.measures.patterns import pattern_statistics
-from depthscope.runtime.head_writes import value_norms
+from depthscope.runtime.head_writes import layers_with_heads, value_norms
 from depthscope.runtime.model import Batch, Model
 
 UNITS = {
@@ -52,6 +52,8 @@ UNITS = {
     "local_32_weighted": "probability",
 }
 """Measurements by layer and head, with their units."""
+CELLS = 300_000
+"""Entries of attention rows that are scored at a time; one layer at least."""
 _AGAIN = ("entropy_norm", "distance", "previous", "first", "self", "local_8", "local_32")
 
 
@@ -64,7 +66,7 @@ class Shapes:
 
 
 class LayerScores:
-    """Scores of the rows of one shard, layer by layer."""
+    """Scores of the rows of one shard, some layers at a time."""
 
     def __init__(self, model: Model, batch: Batch, seen: View, shapes: Shapes) -> None:
         self.model, self.batch, self.seen, self.shapes = model, batch, seen, shapes
@@ -72,11 +74,32 @@ class LayerScores:
         self.kinds, self.sets = tuple(sets), torch.stack(list(sets.values()), -1)
         self.sinks = seen.sinks
 
-    def of(self, layer: int) -> tuple[dict[str, Tensor], Tensor]:
-        """Every score of UNITS, [row head query], and the masses by offset, [row head query offset]."""
-        anatomy, rows = self.model.anatomy, self.seen.pattern(layer)
-        queries, causal = self.seen.queries.to(rows.device), anatomy.family.causal
-        window = anatomy.window_of_layer[layer]
+    def groups(self) -> list[list[int]]:
+        """Layers with heads, neighbours of one window together as long as their rows are few.
+
+        In short texts it takes longer to ask for small operations than to do them.
+        """
+        anatomy = self.model.anatomy
+        cells = self.batch.rows * anatomy.n_heads * len(self.seen.queries) * self.batch.length
+        most, found = max(1, CELLS // max(1, cells)), list[list[int]]()
+        for layer in layers_with_heads(anatomy):
+            window = anatomy.window_of_layer[layer]
+            if found and len(found[-1]) < most and anatomy.window_of_layer[found[-1][-1]] == window:
+                found[-1].append(layer)
+            else:
+                found.append([layer])
+        return found
+
+    def of(self, layers: Sequence[int]) -> tuple[dict[str, Tensor], Tensor]:
+        """Every score of UNITS, [row layer head query], and the masses by offset, [row layer head query offset].
+
+        Args:
+            layers: of one window.
+        """
+        anatomy, seen = self.model.anatomy, self.seen
+        rows = torch.cat([seen.pattern(layer) for layer in layers], 1)
+        queries, causal = seen.queries.to(rows.device), anatomy.family.causal
+        window = anatomy.window_of_layer[layers[0]]
         found = pattern_statistics(rows, queries, window, causal, self.batch.mask)
         found["local_128"] = local_mass(rows, queries, 128)
         found["next"] = self._next(rows, queries)
@@ -86,12 +109,19 @@ class LayerScores:
         found["far_mass"] = far_mass(rows, queries, *self.shapes.stream)
         found |= dict(zip(self.kinds, key_masses(rows, self.sets).unbind(-1), strict=True))
         found["kv_spread"] = group_spread(rows, anatomy.n_heads // anatomy.n_kv_heads)
-        heads = self.seen.seen.heads[layer].value
-        assert heads is not None
-        by_value = weighted(rows, value_norms(self.model, layer, heads))
+        by_value = weighted(rows, torch.cat([self._norms(layer) for layer in layers], 1))
         again = pattern_statistics(by_value, queries, window, causal, self.batch.mask)
         found |= {f"{name}_weighted": again[name] for name in _AGAIN}
-        return found, offset_masses(rows, queries, self.shapes.offsets)
+        masses = offset_masses(rows, queries, self.shapes.offsets)
+        apart = (len(layers), -1)
+        return {name: values.unflatten(1, apart) for name, values in found.items()}, masses.unflatten(
+            1, apart
+        )
+
+    def _norms(self, layer: int) -> Tensor:
+        value = self.seen.seen.heads[layer].value
+        assert value is not None
+        return value_norms(self.model, layer, value)
 
     def _next(self, rows: Tensor, queries: Tensor) -> Tensor:
         """A[i, i + 1] of encoders; NaN for causal models and where no such token stands."""
