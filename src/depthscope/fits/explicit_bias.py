@@ -38,9 +38,10 @@ from depthscope.engine.journal import Journal
 from depthscope.engine.needs import Facts
 from depthscope.engine.picture_tokens import as_json, from_json
 from depthscope.engine.progress import Progress
-from depthscope.errors import BadInput, NonFinite
+from depthscope.errors import NonFinite
 from depthscope.fits.bias_net import BiasNet, Chains
-from depthscope.ranges import above, at_least, check_ranges
+from depthscope.fits.shown_layer import must_be_trainable
+from depthscope.ranges import at_least
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings
 
@@ -67,18 +68,7 @@ class ExplicitBias:
     length: int = 48
 
     def __post_init__(self) -> None:
-        check_ranges(
-            self,
-            width=at_least(1),
-            layers=at_least(1),
-            heads=at_least(1),
-            steps=at_least(1),
-            rows=at_least(1),
-            lr=above(0),
-            length=at_least(8, what="tokens of a sequence"),
-        )
-        if self.width % self.heads:
-            raise BadInput(f"width={self.width}, heads={self.heads}: the width is a multiple of the heads")
+        must_be_trainable(self, self.width, self.heads, length=at_least(8, what="tokens of a sequence"))
 
     def chains(self) -> Chains:
         """What the sequences are like."""

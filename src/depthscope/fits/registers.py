@@ -43,10 +43,11 @@ from depthscope.engine.picture_tokens import (
     token_measurements,
 )
 from depthscope.engine.progress import Progress
-from depthscope.errors import BadInput, NonFinite
+from depthscope.errors import NonFinite
 from depthscope.fits.register_net import RegisterNet
+from depthscope.fits.shown_layer import must_be_trainable
 from depthscope.materials.pictures import Pictures
-from depthscope.ranges import above, at_least, check_ranges
+from depthscope.ranges import at_least
 from depthscope.results.result import Findings
 
 JUDGED = 256
@@ -73,18 +74,7 @@ class Registers:
     textures: int = 8
 
     def __post_init__(self) -> None:
-        check_ranges(
-            self,
-            counts=at_least(0),
-            width=at_least(1),
-            layers=at_least(1),
-            heads=at_least(1),
-            steps=at_least(1),
-            rows=at_least(1),
-            lr=above(0),
-        )
-        if self.width % self.heads:
-            raise BadInput(f"width={self.width}, heads={self.heads}: the width is a multiple of the heads")
+        must_be_trainable(self, self.width, self.heads, counts=at_least(0))
         self.pictures()
 
     def pictures(self) -> Pictures:

@@ -6,6 +6,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from depthscope.errors import BadInput
+from depthscope.ranges import Range, above, at_least, check_ranges
+
+
+def must_be_trainable(study: object, width: int, heads: int, **more: Range) -> None:
+    """Hold the sizes and the training of a study of small networks against their ranges, with those of its own fields.
+
+    Raises:
+        BadInput: for a field outside its range, or a width that does not fall into the heads.
+    """
+    each = dict.fromkeys(("width", "layers", "heads", "steps", "rows"), at_least(1))
+    check_ranges(study, **each, lr=above(0), **more)
+    if width % heads:
+        raise BadInput(f"width={width}, heads={heads}: the width is a multiple of the heads")
+
 
 class ShownLayer(nn.Module):
     """Attention and an MLP behind LayerNorms; with a `pair` each head also sees a learned key and value.
