@@ -136,6 +136,32 @@ def test_the_teacher_is_at_distance_zero_from_itself_and_names_its_most_likely_t
     assert goal.top1.tolist() == log_softmax(head, final).argmax(-1).tolist()
 
 
+class Products(TorchDispatchMode):
+    """Counts the sums of products E_q[W], which only a gradient needs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten.addmm_.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("kind", "asked"), [("bias and scale", 1), ("bias, scale and cap", 2)])
+def test_a_loss_that_nobody_differentiates_is_the_same_and_takes_no_product_for_a_gradient(
+    kind: str, asked: int
+) -> None:
+    head, states = head_of(**HEADS[kind]), material()[0]
+    goal = goal_of(head, "kl")
+    with Products() as graded:
+        expected = fused_loss(head, states, goal)
+    with torch.no_grad(), Products() as plain:
+        found = fused_loss(head, states.detach(), goal)
+    torch.testing.assert_close(found, expected.detach(), rtol=0, atol=0)
+    assert (graded.count, plain.count) == (asked, 0)
+
+
 def test_the_weights_of_the_model_get_no_gradient() -> None:
     head, states = head_of(bias=True), material()[0]
     fused_loss(head, states, goal_of(head, "kl")).sum().backward(inputs=[states])

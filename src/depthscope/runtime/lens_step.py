@@ -97,18 +97,21 @@ def fused_loss(
     """The loss of each state at each position, in nats; the gradient flows to `states`, never to the head.
 
     Memory beyond the result: three blocks of ROWS x CHUNK logits, and for the backward pass a vector of d_model a row.
+    Where no gradient is asked for, one product with the vocabulary is taken instead of two.
     """
     return _Fused.apply(head.normalised(states), head, goal)  # pyright: ignore[reportReturnType]
 
 
 class _Fused(torch.autograd.Function):
-    """loss(u) with its gradient, both taken in the forward pass."""
+    """loss(u) with its gradient, where one is asked for, both taken in the forward pass."""
 
     @staticmethod
     def forward(ctx: Any, u: Tensor, head: Head, goal: Goal) -> Tensor:  # noqa: ANN401
         together = max(1, ROWS[_kind(u)] // max(1, u.shape[1]))
-        parts = [_block(head, u[k : k + together], goal) for k in range(0, u.shape[0], together)]
-        ctx.save_for_backward(torch.cat([gradient for _, gradient in parts]))
+        graded = ctx.needs_input_grad[0]
+        parts = [_block(head, u[k : k + together], goal, graded) for k in range(0, u.shape[0], together)]
+        if graded:
+            ctx.save_for_backward(torch.cat([gradient for _, gradient in parts]))
         return torch.cat([loss for loss, _ in parts])
 
     @staticmethod
@@ -117,20 +120,20 @@ class _Fused(torch.autograd.Function):
         return gradient * outer[0][..., None], None, None
 
 
-def _block(head: Head, u: Tensor, goal: Goal) -> tuple[Tensor, Tensor]:
-    """Loss [state, position] and its gradient [state, position, d_model] for some states."""
-    block = (_CappedBlock if head.anatomy.logit_cap is not None else _Block)(head, u.flatten(0, 1), goal)
+def _block(head: Head, u: Tensor, goal: Goal, graded: bool) -> tuple[Tensor, Tensor]:
+    """Loss [state, position] and its gradient [state, position, d_model] for some states; empty where not graded."""
+    kind = _CappedBlock if head.anatomy.logit_cap is not None else _Block
+    block = kind(head, u.flatten(0, 1), goal, graded)
     for start, stop, weight, bias in _pieces(head):
         block.take(start, stop, weight, bias)
-    loss, gradient = block.finished()
-    return loss.view(u.shape[:2]), gradient.view(u.shape)
+    return block.loss().view(u.shape[:2]), block.gradient().view(u.shape) if graded else u[:0]
 
 
 class _Block:
-    """Rows = state x position against an affine head: online logsumexp and E_q[W]."""
+    """Rows = state x position against an affine head: online logsumexp and, where graded, E_q[W]."""
 
-    def __init__(self, head: Head, u: Tensor, goal: Goal) -> None:
-        self.head, self.u, self.goal = head, u, goal
+    def __init__(self, head: Head, u: Tensor, goal: Goal, graded: bool) -> None:
+        self.head, self.u, self.goal, self.graded = head, u, goal, graded
         self.states = u.shape[0] // max(1, goal.mass.shape[0])
         self.maximum = u.new_full((len(u),), float("-inf"))
         self.total = u.new_zeros(len(u))
@@ -141,7 +144,8 @@ class _Block:
         del start, stop
         z = _logits(self.head, self.u, weight, bias)
         self._grow(z)
-        self.mixed.addmm_(z, weight)
+        if self.graded:
+            self.mixed.addmm_(z, weight)
 
     def _grow(self, z: Tensor) -> None:
         """exp(z - maximum) in place of z, with total and mixed rescaled to the new maximum."""
@@ -152,16 +156,26 @@ class _Block:
         self.mixed.mul_(shrink[:, None])
         self.maximum = maximum
 
-    def finished(self) -> tuple[Tensor, Tensor]:
-        """Loss and gradient, a row each."""
-        goal, scale = self.goal, self.head.anatomy.logit_scale
-        assert goal.mixed is not None
-        assert goal.offset is not None
-        mass, mixed = self._each(goal.mass), self._each(goal.mixed)
+    def loss(self) -> Tensor:
+        """A number a row."""
         lse = self.maximum + self.total.log()
-        dotted = torch.linalg.vecdot(mixed, self.u) + self._each(goal.offset)
-        gradient = self.mixed.mul_((mass / self.total)[:, None]).sub_(mixed).mul_(scale)
-        return self._each(goal.constant) - scale * dotted + mass * lse, gradient
+        return self._each(self.goal.constant) - self._towards() + self._each(self.goal.mass) * lse
+
+    def gradient(self) -> Tensor:
+        """A vector a row; E_q[W] is overwritten."""
+        share = self._each(self.goal.mass) / self.total
+        return self.mixed.mul_(share[:, None]).sub_(self._pull()).mul_(self.head.anatomy.logit_scale)
+
+    def _towards(self) -> Tensor:
+        """How the goal pulls at u, scale (C u + beta): a number a row."""
+        assert self.goal.offset is not None
+        dotted = torch.linalg.vecdot(self._pull(), self.u) + self._each(self.goal.offset)
+        return self.head.anatomy.logit_scale * dotted
+
+    def _pull(self) -> Tensor:
+        """C, a vector a row."""
+        assert self.goal.mixed is not None
+        return self._each(self.goal.mixed)
 
     def _each(self, part: Tensor) -> Tensor:
         """A position's value for every state's row."""
@@ -171,8 +185,8 @@ class _Block:
 class _CappedBlock(_Block):
     """Rows against a soft-capped head: the teacher's chunk is computed again, both sides are multiplied by dz/du."""
 
-    def __init__(self, head: Head, u: Tensor, goal: Goal) -> None:
-        super().__init__(head, u, goal)
+    def __init__(self, head: Head, u: Tensor, goal: Goal, graded: bool) -> None:
+        super().__init__(head, u, goal, graded)
         self.against = torch.zeros_like(u)
         self.dotted = u.new_zeros(len(u))
 
@@ -181,12 +195,13 @@ class _CappedBlock(_Block):
         z = _logits(self.head, self.u, weight, bias)
         cap = self.head.anatomy.logit_cap
         assert cap is not None
-        slope = z.div(cap).square_().neg_().add_(1.0)
         p = self._each(self._teacher(start, stop, weight, bias))
         self.dotted += torch.linalg.vecdot(p, z)
-        self.against.addmm_(p.mul_(slope), weight)
+        slope = z.div(cap).square_().neg_().add_(1.0) if self.graded else None
         self._grow(z)
-        self.mixed.addmm_(z.mul_(slope), weight)
+        if slope is not None:
+            self.against.addmm_(p.mul_(slope), weight)
+            self.mixed.addmm_(z.mul_(slope), weight)
 
     def _teacher(self, start: int, stop: int, weight: Tensor, bias: Tensor | None) -> Tensor:
         """One chunk of w p, [position, chunk]; one at the target where the goal is cross-entropy."""
@@ -199,13 +214,11 @@ class _CappedBlock(_Block):
         p = _logits(self.head, u, weight, bias).sub_(lse[:, None]).exp_()
         return p if goal.weights is None else p.mul_(goal.weights[start:stop].to(p))
 
-    def finished(self) -> tuple[Tensor, Tensor]:
-        """Loss and gradient, a row each."""
-        goal, scale = self.goal, self.head.anatomy.logit_scale
-        mass = self._each(goal.mass)
-        lse = self.maximum + self.total.log()
-        gradient = self.mixed.mul_((mass / self.total)[:, None]).sub_(self.against).mul_(scale)
-        return self._each(goal.constant) - self.dotted + mass * lse, gradient
+    def _towards(self) -> Tensor:
+        return self.dotted
+
+    def _pull(self) -> Tensor:
+        return self.against
 
 
 class _Expectation:
