@@ -62,6 +62,7 @@ def test_a_change_makes_its_target_follow_and_the_inserted_pair_does_so_without_
     layer = memory_layers(model.anatomy)[-1]
     before = torch.softmax(model.head.logits(end(model)), -1)[40]
     found = change_for(model, layer, [spot], Descent(steps=15, rate=1.0, clamp=1e4, decay=0.0))
+    assert all(p.requires_grad and p.grad is None for p in model.net.parameters())
     moment = second_moment(model, layer, [Batch.of_ids([IDS, IDS[::-1]])], ridge=1.0)
     weight, turned = projection(model, layer)
     held = weight.detach().clone()

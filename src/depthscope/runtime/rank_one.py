@@ -13,13 +13,14 @@ from functools import partial
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from depthscope.errors import BadInput, NonFinite
 from depthscope.ranges import above, at_least, check_ranges
 from depthscope.runtime.hooks import Tap, hooked
 from depthscope.runtime.memories import mlp_of, projection
 from depthscope.runtime.model import Batch, Model
+from depthscope.runtime.path_gradient import frozen
 from depthscope.runtime.run import run
 
 
@@ -136,8 +137,16 @@ def change_for(model: Model, layer: int, spots: Sequence[Spot], how: Descent) ->
     given: list[Tensor] = []
     with torch.no_grad(), hooked([Tap(proj, "out", lambda y: given.append(y[0, spots[0].at]))]):
         run(model, Batch.of_ids([spots[0].ids]), read=[f"L{layer}.resid_post"])
-    length = torch.linalg.vector_norm(given[0]).detach()
-    delta = torch.zeros_like(given[0], requires_grad=True)
+    with frozen(model.net):  # or each step would fill in the gradients of all weights
+        return _descended(model, proj, spots, given[0], how, layer)
+
+
+def _descended(
+    model: Model, proj: nn.Module, spots: Sequence[Spot], given: Tensor, how: Descent, layer: int
+) -> Change:
+    """Adam from no change at all."""
+    length = torch.linalg.vector_norm(given).detach()
+    delta = torch.zeros_like(given, requires_grad=True)
     descent, loss, step = torch.optim.Adam([delta], lr=how.rate), float("inf"), 0
     for step in range(1, how.steps + 1):
         total = torch.stack([_surprise(model, proj, spot, delta) for spot in spots]).mean()
@@ -154,7 +163,7 @@ def change_for(model: Model, layer: int, spots: Sequence[Spot], how: Descent) ->
     return Change(delta.detach(), step, loss)
 
 
-def _surprise(model: Model, proj: torch.nn.Module, spot: Spot, delta: Tensor) -> Tensor:
+def _surprise(model: Model, proj: nn.Module, spot: Spot, delta: Tensor) -> Tensor:
     """Negative log-likelihood in nats of a target behind its prompt, the change added at the subject."""
     ids = torch.tensor([[*spot.ids, *spot.target]], device=model.device)
     with torch.enable_grad(), hooked([Tap(proj, "out", partial(_added, spot.at, delta))]):
