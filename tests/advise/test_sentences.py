@@ -66,6 +66,16 @@ def test_a_version_is_called_cheaper_only_where_the_whole_range_is(saving: Estim
         assert said.slots["extra"] == {"value": 0.1, "low": 0.05, "high": 0.15, "n": 9}
 
 
+def test_a_saving_far_beyond_the_layers_left_out_is_not_believed() -> None:
+    made = replace(variant(), layers=27, removed=(3, 5, 17))  # a tenth
+    assert cost(replace(made, saving=Estimate(0.41, 0.08, 0.62, 3)), "EUR").key == "cost.doubtful"
+    assert cost(replace(made, saving=Estimate(0.12, 0.08, 0.2, 3)), "EUR").key == "cost.less_money"
+    whole = decision()
+    quick = replace(made, saving=Estimate(0.41, 0.3, 0.5, 3))
+    others = tuple(quick if one.name == CUT else one for one in whole.variants)
+    assert headline(replace(whole, variants=others))[1].key == "saving.doubtful"
+
+
 def test_without_a_price_time_is_spoken_of() -> None:
     assert cost(variant(), "").key == "cost.less_time"
 

@@ -67,11 +67,16 @@ def test_a_threshold_says_how_many_items_would_settle_it() -> None:
 
 
 def test_a_test_that_nobody_passes_shows_no_loss() -> None:
-    assert not can_lose(share(0, 200), 0.0, 0.02)
+    assert not can_lose(share(0, 200), share(0, 100), 0.0, 0.02)
     assert not can_lose(
-        share(80, 200), 0.33, 0.02
+        share(80, 200), share(40, 100), 0.33, 0.02
     )  # 0.40 with 0.33 by guessing: the interval begins at 0.335
-    assert can_lose(share(120, 200), 0.33, 0.02)
+    assert can_lose(share(120, 200), share(60, 100), 0.33, 0.02)
+
+
+def test_where_less_is_right_than_may_be_lost_a_version_that_knows_nothing_would_pass() -> None:
+    assert can_lose(share(14, 44), share(4, 22), 0.0, 0.15)
+    assert not can_lose(share(14, 44), share(3, 22), 0.0, 0.15)  # 0.136: all of it may go within 0.15
 
 
 def test_a_saving_takes_the_least_favourable_ends() -> None:

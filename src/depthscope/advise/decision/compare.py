@@ -174,10 +174,8 @@ def _measured(found: Evidence, costs: Mapping[str, Estimate], matters: Sequence[
 def _scored(found: Evidence, matter: Matter, way: str) -> TaskFound:
     scores = found.scores[matter.task.name][way].only(matter.judging)
     score = share(sum(scores.correct), len(scores.correct))
-    limit, every = matter.line.threshold, found.scores[matter.task.name][way].correct
-    reason = (
-        "" if can_lose(share(sum(every), len(every)), matter.chance, matter.line.allowed_drop) else "floor"
-    )
+    limit, every = matter.line.threshold, found.scores[matter.task.name][way]
+    reason = "" if _telling(every, scores, matter) else "floor"
     if limit is not None and score.low is not None and score.high is not None and score.low < limit:
         reason = "threshold_missed" if score.high < limit else "threshold_open"
     return TaskFound(matter.line.name, score, Estimate(), "base", reason, by=way)
@@ -192,13 +190,18 @@ def _judged(
     pair = compared(then, now, matter.line.allowed_drop, seed=seed)
     score = share(sum(now.correct), len(now.correct))
     failed = _newly_wrong(before, whole, matter.must_pass)
-    was = share(sum(before.correct), len(before.correct))
-    telling = can_lose(was, matter.chance, matter.line.allowed_drop)
+    telling = _telling(before, then, matter)
     said = judged(WORD[pair.verdict], pair.more, score, matter.line.threshold, failed, telling)
     return TaskFound(
         matter.line.name, score, _change(pair), said.verdict, said.reason, said.more, pair.p, pair.lost, pair.gained,
         failed, way,
     )  # fmt: skip
+
+
+def _telling(every: Scores, judging: Scores, matter: Matter) -> bool:
+    """Whether a loss could show, by what the base has right of all items and of those that judge."""
+    whole, part = (share(sum(one.correct), len(one.correct)) for one in (every, judging))
+    return can_lose(whole, part, matter.chance, matter.line.allowed_drop)
 
 
 def _change(pair: Comparison) -> Estimate:

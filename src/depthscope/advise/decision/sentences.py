@@ -8,6 +8,8 @@ from depthscope.results.decision import Decision, Estimate, Route, Said, TaskFou
 
 ENOUGH = 100
 """Items of a task below which its figures are called few."""
+BELIEVED = 1.5
+"""A saving is believed up to so many times the share of layers that are left out; embedding and head do not shrink."""
 
 
 def headline(decision: Decision) -> tuple[Said, ...]:
@@ -70,6 +72,9 @@ def _saving(decision: Decision) -> Said:
     if not moved:
         return Said.of("saving.none")
     unit = "money" if decision.currency else "time"
+    names = {route.variant for route in moved}
+    if any(one.name in names and doubtful(one) for one in decision.variants):
+        return Said.of("saving.doubtful")
     if sum(route.volume for route in moved) > 0 and decision.monthly.bounded:
         if (decision.monthly.low or 0) > 0:
             return Said.of(
@@ -186,11 +191,21 @@ def cost(variant: Variant, currency: str) -> Said:
     found = variant.saving
     if not found.bounded:
         return Said.of("cost.unknown", variant=variant.name)
+    if doubtful(variant):
+        whole = variant.layers + len(variant.removed)
+        return Said.of("cost.doubtful", variant=variant.name, removed=len(variant.removed), layers=whole)
     if (found.low or 0) > 0:
         return Said.of(f"cost.less_{'money' if currency else 'time'}", variant=variant.name, saving=found)
     if (found.high or 0) < 0:
         return Said.of("cost.more", variant=variant.name, extra=_turned(found))
     return Said.of("cost.open", variant=variant.name)
+
+
+def doubtful(variant: Variant) -> bool:
+    """Whether a version saves far more than the share of layers it leaves out can give: a machine busy meanwhile."""
+    if not variant.removed or variant.saving.value is None:
+        return False
+    return variant.saving.value > BELIEVED * len(variant.removed) / (variant.layers + len(variant.removed))
 
 
 def on_math(variant: Variant) -> Said:

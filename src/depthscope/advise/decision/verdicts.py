@@ -47,9 +47,15 @@ def needed(allowed_drop: float, differing: float = DIFFERING) -> int:
     return math.ceil(items_needed(differing, allowed_drop))
 
 
-def can_lose(base: Estimate, chance: float, allowed_drop: float) -> bool:
-    """Whether the base is surely so far above guessing that a loss beyond the limit could show at all."""
-    return base.low is not None and base.low > chance + allowed_drop
+def can_lose(base: Estimate, judged: Estimate, chance: float, allowed_drop: float) -> bool:
+    """Whether a loss beyond the limit could show at all.
+
+    Args:
+        base: of the base on all items, surely above guessing by more than the limit. judged: of the base on the items
+            of the verdict: where it has no more right than may be lost there, losing all of it would still pass.
+    """
+    limit = chance + allowed_drop
+    return base.low is not None and base.low > limit and (judged.value or 0.0) > limit
 
 
 def judged(
