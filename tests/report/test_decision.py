@@ -125,6 +125,22 @@ def test_sentences_are_japanese_where_japanese_is_asked_for() -> None:
     assert not re.search(r"[a-z]{4,}", re.sub(r"\{[^}]*\}", "", text))
 
 
+@pytest.mark.parametrize("reason", ["regulated", "must_pass", "math", "volume", "default"])
+def test_why_the_rules_propose_another_criticality_is_said_in_words(reason: str) -> None:
+    said = Said.of("sheet.criticality", task="甲", given="C", proposed="B", because=reason)
+    for language in languages():
+        assert phrases(language)["because"][reason] in Words(decision(), language).say(said)
+    assert not re.search(r"[a-z]{2,}", Words(decision(), "ja").say(said))
+
+
+def test_where_the_packaged_text_ranked_layers_the_origin_says_so_in_both_languages(tmp_path: Path) -> None:
+    made = replace(decision(), provenance={"text": "packaged sample", "tokens": 1024})
+    for language in languages():
+        write_decision(made, tmp_path, language)
+        written = (tmp_path / f"decision.{language}.md").read_text(encoding="utf-8")
+        assert phrases(language)["origin"]["packaged"] in written
+
+
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_no_sentence_holds_a_percentage_or_points_without_an_interval(language: str) -> None:
     form = phrases(language)["form"]

@@ -93,6 +93,6 @@ def chart_config() -> dict[str, Any]:
         "labelColor": ink, "titleColor": ink, "tickColor": ink, "domainColor": ink, "gridColor": ink,
         "gridOpacity": 0.12,
         "labelFont": font, "titleFont": font, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal",
-        "tickCount": 6,
+        "titlePadding": 12, "tickCount": 6,
     }  # fmt: skip
     return {"axis": axis, "text": {"font": font, "fontSize": 12}, "view": {"stroke": None}}

@@ -251,8 +251,9 @@ def _regressions(decision: Decision, words: Words) -> Grid:
 
 
 def _origin(decision: Decision, words: Words) -> Grid:
+    packaged = {("text", "packaged sample"): words.t("origin", "packaged")}
     rows = tuple(
-        (Cell(words.t("origin", key), (key,)), _text(str(value)))
+        (Cell(words.t("origin", key), (key,)), _text(packaged.get((key, str(value)), str(value))))
         for key, value in decision.provenance.items()
         if value not in (None, "")
     )

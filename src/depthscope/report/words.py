@@ -47,7 +47,7 @@ class Words:
     seconds),
     `layers`, `ratio`, `index` (a score of 0 to 1), `gap` (of two of them) take an Estimate with its interval; `drop` is
     a share as points, `count` and `plain` are numbers,
-    `list` and `variants` are several names, `variant` is the name of one; without a form a text stands as it is.
+    `reason` is a word of the rules that propose a criticality, `list` and `variants` are several names, `variant` is the name of one; without a form a text stands as it is.
     """
 
     decision: Decision
@@ -114,6 +114,8 @@ class Words:
             return f"{round(float(value)):,}"
         if form == "plain":
             return f"{float(value):g}"
+        if form == "reason":
+            return self.t("because", str(value))
         if form == "list":
             return self.joined([str(one) for one in value])
         if form == "variants":

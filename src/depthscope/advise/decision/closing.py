@@ -115,7 +115,7 @@ def _provenance(found: Gathered) -> dict[str, Any]:
         "command": found.command, "depthscope": depthscope.__version__, "model": about.get("model", sheet.model),
         "weights": about.get("weights_hash"), "revision": about.get("revision"), "dtype": about.get("dtype"),
         "device": about.get("device"), "threads": torch.get_num_threads(), "seed": sheet.seed,
-        "text": f"{found.text}, {sheet.tokens} tokens",
+        "text": found.text, "tokens": sheet.tokens,
         "sheet_hash": hashlib.sha256(sheet.path.read_bytes()).hexdigest()[:16],
         "tasks": "; ".join(f"{m.line.name} {m.line.hash}" for m in found.matters),
     }  # fmt: skip
