@@ -46,8 +46,8 @@ class Words:
     Forms of slots: `points` (change of a share, 100 = all), `score` and `range` (percent), `money`, `hours` (from
     seconds),
     `layers`, `ratio`, `index` (a score of 0 to 1), `gap` (of two of them) take an Estimate with its interval; `drop` is
-    a share as points, `count` and `plain` are numbers,
-    `reason` is a word of the rules that propose a criticality, `list` and `variants` are several names, `variant` is the name of one; without a form a text stands as it is.
+    a share as points, `count` and `plain` are numbers, `reason` is a word of the rules that propose a criticality,
+    `list` and `variants` are several names, `variant` is the name of one; without a form a text stands as it is.
     """
 
     decision: Decision
