@@ -95,13 +95,16 @@ def _states(model: Model, ids: Sequence[int], edits: Sequence[Edit]) -> Tensor:
 
 
 def _leaving(model: Model, states: Tensor, exits: Exits, lens: Lens) -> tuple[int, int]:
-    """The token, and the state it is read off: the last one where no earlier is sure enough."""
+    """The token, and the state it is read off: the last one where no earlier is sure enough.
+
+    States below the floor are not decoded: nobody looks at them.
+    """
     with torch.no_grad():
-        logits = model.head.logits(lens(states)[:, 0])
+        logits = model.head.logits(lens(states)[exits.floor :, 0])
     sure = torch.softmax(logits, dim=-1).amax(-1) >= exits.confidence
-    last = len(states) - 1
-    state = next((s for s in range(exits.floor, last) if bool(sure[s])), last)
-    return int(logits[state].argmax()), state
+    last = len(sure) - 1
+    found = next((k for k in range(last) if bool(sure[k])), last)
+    return int(logits[found].argmax()), exits.floor + found
 
 
 @dataclass(frozen=True)
