@@ -11,8 +11,8 @@ import numpy as np
 from depthscope.registry import FAMILIES
 from depthscope.results.measurement import COLUMNS, Measurement
 
-LABEL = re.compile(r"\[(?P<axis>\w+)=(?P<label>[\w .-]+)\]")
-NAME = re.compile(r"^(?P<name>\w+)(?P<labels>(?:\[\w+=[\w .-]+\])*)$")
+LABEL = re.compile(r"\[(?P<axis>\w+)=(?P<label>[\w .+-]+)\]")
+NAME = re.compile(r"^(?P<name>\w+)(?P<labels>(?:\[\w+=[\w .+-]+\])*)$")
 DIGITS, TOP, GAP = 4, 5, "–"
 DEEP = ("state", "layer")
 Numbers = Mapping[str, Any]
