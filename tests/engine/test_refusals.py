@@ -11,6 +11,7 @@ import pytest
 import torch
 from toys import HOW, NormAgainstMedian
 
+from depthscope.analyses.fact_depth import FactDepth
 from depthscope.analyses.logit_lens import LogitLens
 from depthscope.engine.audit import audit
 from depthscope.engine.choice import FIRST, chosen
@@ -33,8 +34,10 @@ CHEAP = ["residual_contribution"]
         ({"window": 8}, BadInput, "--window 8"),
         ({"null": "upside down"}, BadInput, "null='upside down'; it is 'shuffled' or None"),
         ({"chat": True}, Refused, "no chat template"),
+        ({"seed": -1}, BadInput, "seed=-1 must be 0 or more"),
+        ({"workers": 0}, BadInput, "workers=0 must be 1 or more"),
     ],
-    ids=["empty", "blank", "short", "missing", "tokens", "window", "null", "chat"],
+    ids=["empty", "blank", "short", "missing", "tokens", "window", "null", "chat", "seed", "workers"],
 )
 def test_unusable_text_is_refused_and_nothing_is_written(
     llama: Model, tmp_path: Path, how: dict[str, Any], kind: type[Exception], said: str
@@ -62,6 +65,18 @@ def test_an_unusable_file_is_refused_and_nothing_is_written(
         audit(llama, CHEAP, out=tmp_path / "run", text=tmp_path / "a.jsonl")
     assert caught.value.exit_code == 2
     assert not (tmp_path / "run").exists()
+
+
+def test_a_material_that_cannot_be_read_leaves_a_finished_run_as_it_was(llama: Model, tmp_path: Path):
+    out = tmp_path / "run"
+    audit(llama, CHEAP, out=out, **HOW)
+    before = (out / "manifest.json").read_bytes()
+    for place in (out, tmp_path / "other"):
+        with pytest.raises(BadInput, match="no data at nowhere"):
+            audit(llama, ["corpus_statistics", FactDepth(source="nowhere.jsonl")], out=place, **HOW)
+    assert (out / "manifest.json").read_bytes() == before
+    assert not (out / "results" / "corpus_statistics.json").exists()
+    assert not (tmp_path / "other").exists()
 
 
 def test_an_unknown_analysis_says_which_was_meant(llama: Model, tmp_path: Path):

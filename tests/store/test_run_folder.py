@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from depthscope.errors import RunMismatch, StoreError, UnknownName
+from depthscope.errors import BadInput, RunMismatch, StoreError, UnknownName
 from depthscope.results.measurement import Measurement, Table
 from depthscope.results.result import Findings, Result, Text
 from depthscope.store.run import Run, RunFolder, open_run
@@ -153,3 +153,52 @@ def test_a_new_result_leaves_no_table_of_the_one_it_replaces(tmp_path: Path):
         folder.write_result(result())
     assert {p.stem for p in (path / "measurements/lens").iterdir()} == {"kl"}
     assert {p.stem for p in (path / "examples/lens").iterdir()} == {"strips"}
+
+
+KEY = {"model": "m", "seed": 0}
+
+
+def refused_run(path: Path, finished: bool = False) -> None:
+    """A run that is refused after its ids were written, and perhaps after a step."""
+    with RunFolder.open_or_create(path, KEY) as folder:
+        folder.write_inputs("text", [0], ["d"], [[1, 2]])
+        steps = folder.parts("journal")
+        if finished:
+            (steps / "step.json").write_text("{}")
+        raise BadInput("no such layer")
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_refusal_before_anything_is_finished_leaves_the_place_as_it_was(tmp_path: Path, there: bool):
+    path = tmp_path / "run"
+    if there:
+        path.mkdir()
+    with pytest.raises(BadInput):
+        refused_run(path)
+    assert list(path.iterdir()) == [] if there else not path.exists()
+    with RunFolder.open_or_create(path, KEY | {"seed": 1}):
+        pass
+
+
+def test_a_refusal_keeps_what_was_finished_and_every_older_run(tmp_path: Path):
+    path = tmp_path / "run"
+    with pytest.raises(BadInput):
+        refused_run(path, finished=True)
+    assert (path / "parts" / "journal" / "step.json").exists()
+    (path / "parts" / "journal" / "step.json").unlink()
+    with pytest.raises(BadInput), RunFolder.open_or_create(path, KEY):
+        raise BadInput("the second call did not begin this folder")
+    assert (path / "manifest.json").exists()
+
+
+def test_what_is_no_refusal_leaves_the_folder_for_the_next_call(tmp_path: Path):
+    with pytest.raises(KeyboardInterrupt), RunFolder.open_or_create(tmp_path / "run", KEY):
+        raise KeyboardInterrupt
+    assert (tmp_path / "run" / "manifest.json").exists()
+
+
+def test_a_folder_of_other_files_is_left_without_a_trace(tmp_path: Path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(StoreError, match="not a run"):
+        RunFolder.open_or_create(tmp_path, KEY)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

@@ -37,7 +37,7 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...")]
 Revision = Annotated[str | None, typer.Option(help="Hub revision.")]
 Attention = Annotated[str | None, typer.Option("--attn", help="sdpa or eager.")]
 Remote = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")]
-Seed = Annotated[int, typer.Option(help="The one seed; all others derive from it.")]
+Seed = Annotated[int, typer.Option(min=0, help="The one seed; all others derive from it.")]
 Lens = Annotated[
     str,
     typer.Option(

@@ -35,7 +35,7 @@ def command(
         str,
         typer.Option(help="Folder that `depthscope fit predictor` left, for analyses that read predictors."),
     ] = "",
-    workers: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
     null: Annotated[
         str, typer.Option(help="Nulls to run beside it: untrained, shuffled, or both with a comma.")
     ] = "",

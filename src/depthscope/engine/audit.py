@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from depthscope.engine.choice import chosen
@@ -18,6 +19,7 @@ from depthscope.engine.source import Lenses, lenses_of
 from depthscope.errors import BadInput, LawBroken, NonFinite
 from depthscope.materials.edges import Bos
 from depthscope.materials.window import Windows
+from depthscope.ranges import at_least, check_ranges
 from depthscope.runtime.lens import LOGIT, Lens
 from depthscope.runtime.model import Model
 from depthscope.runtime.verify import verify
@@ -63,9 +65,11 @@ def audit(
 
     Raises:
         Refused: when the model cannot answer a named analysis. LawBroken: when a law is red and `force` is off.
-        RunMismatch: when `out` holds a run of other parameters. BadInput, EmptyMaterial: for unusable text.
+        RunMismatch: when `out` holds a run of other parameters. BadInput, EmptyMaterial: for unusable text, a seed
+            below 0, no worker.
         NonFinite: when the model gives no finite number.
     """
+    check_ranges(SimpleNamespace(seed=seed, workers=workers), seed=at_least(0), workers=at_least(1))
     if null not in (None, "shuffled"):
         raise BadInput(f"null={null!r}; it is 'shuffled' or None")
     model = hashed(model)

@@ -53,9 +53,10 @@ class Session:
         self.given: dict[str, Result] = {}
 
     def prepare(self, asked: Chosen, command: str, verdicts: list[dict[str, Any]]) -> None:
-        """Write the manifest and the ids that will be read."""
+        """Read all materials, then write the manifest and the ids that will be read."""
         stored: dict[str, Any] = self.folder.manifest
-        kept = asked.implied & set(open_run(self.folder.path))
+        finished = open_run(self.folder.path)
+        kept = asked.implied & set(finished)
         fresh = {n: parameters(a) for n, a in asked.analyses.items() if n not in kept}
         self.manifest: dict[str, Any] = {
             **described(self.model, self.sources[None], self.seed, stored.get("data", {}).get("sample", {})),
@@ -70,6 +71,12 @@ class Session:
             "non_finite": stored.get("non_finite", {"count": 0}),
             "complete": False,
         }
+        for (
+            name,
+            analysis,
+        ) in asked.analyses.items():  # a material that cannot be read is heard of before any pass
+            if not _done(finished, name, None if name in asked.implied else analysis):
+                self.source(analysis.needs(self.model.anatomy).material)
         self.folder.write_manifest(self.manifest)
         self.sources[None].write(self.folder)
 

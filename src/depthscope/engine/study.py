@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol, runtime_checkable
 
 from depthscope.engine.audit import verified
@@ -17,6 +18,7 @@ from depthscope.engine.progress import Progress, silent
 from depthscope.engine.provenance import described, hashed, identity
 from depthscope.engine.source import Source
 from depthscope.materials.window import Windows
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Model
 from depthscope.store.folder import MANIFEST
@@ -91,6 +93,7 @@ def conduct(
         RunMismatch: when `out` holds a run of other parameters. LawBroken: when a law is red and `force` is off.
         What reading the text and the study itself raise.
     """
+    check_ranges(SimpleNamespace(seed=seed), seed=at_least(0))
     model, begun = hashed(model), time.perf_counter()
     source = Source.of("text", reading.windows(model))
     text = words(name, study)

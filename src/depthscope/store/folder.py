@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,25 +11,29 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from depthscope.errors import RunMismatch, StoreError
+from depthscope.errors import DepthscopeError, RunMismatch, StoreError
 from depthscope.results.result import Result
 from depthscope.store.atomic import make_folder, read_json, store_error, write_bytes, write_json
 from depthscope.store.tables import SCHEMA, inputs_bytes, write_measurement, write_table
 from depthscope.store.totals import TOTALS
 
 MANIFEST = "manifest.json"
+LOCK = ".lock"
 
 
 class RunFolder:
     """A run folder held for writing; use it as a context manager, or call `close`.
+
+    A command that is refused before anything is finished leaves no folder behind, so that the mended one can have it.
 
     Attributes:
         path: the folder.
         manifest: what manifest.json holds now.
     """
 
-    def __init__(self, path: Path, lock: FileLock, manifest: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, lock: FileLock, manifest: Mapping[str, Any], made: bool = False) -> None:
         self.path, self.manifest, self._lock = path, dict(manifest), lock
+        self._made, self._begun = made, False
 
     @classmethod
     def create(cls, path: Path | str, manifest: Mapping[str, Any]) -> RunFolder:
@@ -62,6 +67,7 @@ class RunFolder:
         held = _hold(Path(path))
         if not (held.path / MANIFEST).exists():
             held._refuse_foreign_files()
+            held._begun = True
             held.write_manifest({"schema": SCHEMA, "key": dict(key), "complete": False})
             return held
         held.manifest = read_json(held.path / MANIFEST)
@@ -115,11 +121,25 @@ class RunFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if self._begun and isinstance(error, DepthscopeError) and not self._finished_something():
+            self._take_away()
+
+    def _finished_something(self) -> bool:
+        """Whether there is more than what a run begins with: its manifest, the ids that it will read, its lock."""
+        begins = {self.path / MANIFEST, self.path / LOCK, *(self.path / "inputs").glob("*")}
+        return any(path.is_file() and path not in begins for path in self.path.rglob("*"))
+
+    def _take_away(self) -> None:
+        """Leave the place as it was found: no folder, or an empty one."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        if not self._made:
+            make_folder(self.path)
 
     def _refuse_foreign_files(self) -> None:
         foreign = sorted(path.name for path in self.path.iterdir() if not path.name.startswith("."))
         if foreign:
             self.close()
+            (self.path / LOCK).unlink(missing_ok=True)
             named = ", ".join(foreign[:5])
             raise StoreError(
                 f"{self.path} is not empty and not a run, it holds {named}. Choose another --out."
@@ -135,15 +155,16 @@ def _remove_others(folder: Path, kept: Iterable[str]) -> None:
 
 
 def _hold(path: Path) -> RunFolder:
+    made = not path.exists()
     make_folder(path)
-    lock = FileLock(path / ".lock")
+    lock = FileLock(path / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise StoreError(f"another process writes {path}; wait for it, or choose another --out.") from error
     except OSError as error:
         raise store_error(error, path) from error
-    return RunFolder(path, lock, {})
+    return RunFolder(path, lock, {}, made)
 
 
 def _differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
