@@ -23,6 +23,7 @@ from depthscope.runtime.fingerprint import weights_hash
 from depthscope.runtime.gguf import converted
 from depthscope.runtime.glasslm import glasslm
 from depthscope.runtime.model import Model
+from depthscope.runtime.placement import must_be_none, must_be_usable, put
 
 DTYPES = {
     "float32": torch.float32,
@@ -82,12 +83,15 @@ def load(
             installs an embedded one.
         UnsupportedModel: when its architecture is not known and the guess breaks a law.
         Refused: for float16 without `force`, for quantised weights and for several devices.
-        UnknownName: for an unknown dtype.
+        UnknownName: for an unknown dtype or attention kernel. BadInput: for a device that is not here, and for a
+            revision, device map or quantization where there is nothing that it could change.
     """
     name = str(name)
     wanted = named_dtype(dtype, force)
+    must_be_usable(device, attn_implementation)
     if name.startswith(_TINY):
-        return _tiny(name, wanted)
+        must_be_none(name, revision=revision, device_map=device_map, quantization=quantization)
+        return _tiny(name, wanted, device, attn_implementation)
     asked = {
         "revision": revision, "dtype": None if wanted is None else str(wanted).removeprefix("torch."),
         "device": None if device is None else str(device), "device_map": device_map,
@@ -95,6 +99,10 @@ def load(
         "quantization": quantization, "force": force or None,
     }  # fmt: skip
     source = find(name)
+    if Path(source.where).exists():
+        must_be_none(name, revision=revision)
+    if source.glasslm:
+        must_be_none(name, device_map=device_map, quantization=quantization)
     options = Options(revision, wanted, device_map, attn_implementation, trust_remote_code, quantization)
     net, tokenizer, found = _opened(source, options)
     net = _settled(net, wanted, None if device_map is not None else device)
@@ -125,7 +133,10 @@ def recipe_load(recipe: Mapping[str, Any]) -> Model:
         return load(rest.pop("load"), **rest)
     if "tiny" in rest:
         dtype = named_dtype(rest.pop("dtype", "float64"), force=True) or torch.float64
-        return tiny(rest.pop("tiny"), dtype, **rest)
+        placed = rest.pop("device", None), rest.pop("attn_implementation", None)
+        model = tiny(rest.pop("tiny"), dtype, **rest)
+        put(model.net, *placed)
+        return model
     raise BadInput(f"a recipe needs 'load' or 'tiny', this one has {', '.join(rest) or 'nothing'}")
 
 
@@ -172,11 +183,16 @@ def named_dtype(dtype: str | torch.dtype | None, force: bool = False) -> torch.d
     return DTYPES[text]
 
 
-def _tiny(name: str, dtype: torch.dtype | None) -> Model:
+def _tiny(
+    name: str, dtype: torch.dtype | None, device: str | torch.device | None, kernel: str | None
+) -> Model:
     from depthscope.runtime.tiny import tiny
 
     model = tiny(name.removeprefix(_TINY), dtype=dtype or torch.float64)
-    hashed = {"revision": None, "weights_hash": weights_hash(model.net), "license": None}
+    put(model.net, device, kernel)
+    placed = {"device": None if device is None else str(device), "attn_implementation": kernel}
+    recipe = {**model.provenance["recipe"], **{key: value for key, value in placed.items() if value}}
+    hashed = {"recipe": recipe, "revision": None, "weights_hash": weights_hash(model.net), "license": None}
     return replace(model, provenance={**model.provenance, **hashed})
 
 
@@ -184,8 +200,7 @@ def _opened(source: Source, options: Options) -> tuple[nn.Module, Any, str | Non
     """Network, tokenizer and revision."""
     if source.glasslm:
         net, tokenizer = glasslm(Path(source.where))
-        if options.attn_implementation is not None:
-            net.set_attn_implementation(options.attn_implementation)
+        put(net, None, options.attn_implementation)
         return net, tokenizer, source.revision
     config = open_config(source.where, options)
     net = open_net(source.where, config, options)
