@@ -57,6 +57,12 @@ def test_the_solution_is_that_of_ridge_regression_with_a_free_intercept(
         np.testing.assert_allclose(bias.numpy(), y.mean(0) - expected @ x.mean(0), rtol=1e-6, atol=1e-8)
 
 
+def test_a_penalty_that_leaves_the_matrix_singular_is_passed_over(exact: Model, parts: Split):
+    sums = gathered(exact, parts.train[:1]) | {"second": -torch.ones(5, 32, 32, dtype=torch.float64)}
+    with pytest.raises(BadInput, match=r"positions are too few for state 0 of width 32 with ridge 1e-06"):
+        RidgeLens(ridge=(1e-6, 1e-3))._solved(exact, sums, parts)
+
+
 def test_states_with_a_large_common_part_are_fitted_as_well_in_float32(parts: Split):
     """A mean a thousand times the spread: without the shift, float32 products would lose the spread."""
     found = []

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from depthscope.engine.journal import Journal
 from depthscope.engine.reading import Reading
-from depthscope.errors import NonFinite
+from depthscope.errors import BadInput, NonFinite
 from depthscope.fits.checkpoint import Checkpoint
 from depthscope.fits.quality import judged
 from depthscope.fits.states import Split, batches, read, split
@@ -96,12 +96,20 @@ class RidgeLens:
         kept = _sample(model, parts.validation) if len(self.ridge) > 1 else None
         weights, biases, chosen = [], [], []
         for s in range(n_layers):
-            fitted = [solved(sums, s, ridge) for ridge in self.ridge]
-            errors = [0.0] if kept is None else [_error(kept[s], kept[n_layers], *each) for each in fitted]
-            best = errors.index(min(errors))
+            tried = {ridge: _attempt(sums, s, ridge) for ridge in self.ridge}
+            fitted = {ridge: found for ridge, found in tried.items() if found is not None}
+            if not fitted:
+                raise BadInput(
+                    f"{int(sums['count'])} positions are too few for state {s} of width {model.anatomy.d_model} with "
+                    f"ridge {', '.join(f'{r:g}' for r in self.ridge)}: give more tokens, or a larger --ridge"
+                )
+            errors = {
+                r: 0.0 if kept is None else _error(kept[s], kept[n_layers], *f) for r, f in fitted.items()
+            }
+            best = min(errors, key=errors.__getitem__)
             weights.append(fitted[best][0].float())
             biases.append(fitted[best][1].float())
-            chosen.append(self.ridge[best])
+            chosen.append(best)
         return Lens("ridge", "ridge", torch.stack(weights).cpu(), torch.stack(biases).cpu()), chosen
 
 
@@ -194,6 +202,14 @@ def solved(
     shift = sums["shift"]
     bias = mean_y + shift[last] - shift[state] - weight @ (mean_x + shift[state])
     return weight, bias
+
+
+def _attempt(sums: Sums, state: int, ridge: float) -> tuple[Tensor, Tensor] | None:
+    """A and b of one state; None where so small a penalty leaves the matrix singular, as after few positions."""
+    try:
+        return solved(sums, state, ridge)
+    except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
+        return None
 
 
 def _sample(model: Model, windows: Sequence[Window]) -> Float[Tensor, "state position d_model"]:
