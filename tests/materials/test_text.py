@@ -337,9 +337,7 @@ def test_documents_of_one_name_stay_apart(tmp_path: Path):
 def test_the_text_may_stand_under_another_field(tmp_path: Path):
     (tmp_path / "a.jsonl").write_text('{"body": "hello"}\n')
     assert read(tmp_path / "a.jsonl", "body")[1][0].text == "hello"
-    with pytest.raises(
-        BadInput, match=r"a\.jsonl line 1 has no text under 'text'; it has \['body'\].*--field"
-    ):
+    with pytest.raises(BadInput, match=r"a\.jsonl line 1 has no text under 'text'; it has 'body'.*--field"):
         read(tmp_path / "a.jsonl")
 
 
@@ -348,7 +346,7 @@ def test_the_text_may_stand_under_another_field(tmp_path: Path):
     [
         ('{"text": "no end', "line 2 is not JSON"),
         ("[1, 2]", "line 2 has no text under 'text'; it has list"),
-        ('{"text": 5}', "line 2 has no text under 'text'"),
+        ('{"text": 5}', r"line 2 has no text under 'text'; it has 'text' \(int\)"),
     ],
 )
 def test_a_bad_json_line_is_named_by_its_number(tmp_path: Path, line: str, said: str):

@@ -136,9 +136,8 @@ def _json_lines(content: str, name: str, field: str) -> Iterator[Document]:
                 f"{name} line {number + 1} is not JSON: {error.msg}; one JSON object a line is expected"
             ) from error
         if not isinstance(row, Mapping) or not isinstance(row.get(field), str):
-            keys = sorted(row) if isinstance(row, Mapping) else type(row).__name__
             raise BadInput(
-                f"{name} line {number + 1} has no text under {field!r}; it has {keys}; name it with --field"
+                f"{name} line {number + 1} has no text under {field!r}; it has {_kinds(row)}; name it with --field"
             )
         yield Document(str(row.get("id", f"{name}-{number:06d}")), row[field])
 
@@ -156,6 +155,14 @@ def _articles(content: str, name: str) -> Iterator[Document]:
         return
     for number, lines in enumerate(parts):
         yield Document(f"{name}-{number:04d}", "\n".join(lines))
+
+
+def _kinds(row: object) -> str:
+    """What a line holds, for a message: its keys, each with the kind of its value where that is no text."""
+    if not isinstance(row, Mapping):
+        return type(row).__name__
+    kinds = {str(key): type(value).__name__ for key, value in row.items()}
+    return ", ".join(f"{key!r}{'' if kind == 'str' else f' ({kind})'}" for key, kind in sorted(kinds.items()))
 
 
 def _hub(name: str, field: str) -> Iterator[Document]:
