@@ -198,7 +198,7 @@ def test_a_passage_that_is_too_long_is_cut_and_counted(source: str) -> None:
 
 def test_wrong_sources_and_numbers_are_told(source: str, tmp_path: Path) -> None:
     model = tiny("llama", vocab_size=200)
-    with pytest.raises(BadInput, match="texts=1 is at least 2"):
+    with pytest.raises(BadInput, match="texts=1 must be 2 or more"):
         Passages(source, texts=1).windows(model, 0)
     with pytest.raises(BadInput, match="no data at"):
         Passages("nowhere.txt").windows(model, 0)

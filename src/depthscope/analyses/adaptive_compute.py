@@ -42,7 +42,7 @@ from depthscope.engine.view import View
 from depthscope.errors import Refused
 from depthscope.materials.written import Written
 from depthscope.measures.onset import first_onset
-from depthscope.ranges import above, check_ranges
+from depthscope.ranges import above, at_least, check_ranges
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.head import Decode
@@ -70,6 +70,7 @@ class AdaptiveCompute:
     prompts: int = 16
 
     def __post_init__(self) -> None:
+        check_ranges(self, positions=at_least(1), written=at_least(0), prompts=at_least(1))
         check_ranges(self, threshold=above(0, below=math.log(2)), late=above(0, below=1))
 
     def needs(self, anatomy: Anatomy) -> Needs:

@@ -33,6 +33,7 @@ from depthscope.engine.measured import layers, mean, median, part, states
 from depthscope.engine.needs import Facts, Needs
 from depthscope.engine.tally import Extremes, Moments, PerDocument, Rows, Tally
 from depthscope.engine.view import View
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
@@ -49,6 +50,9 @@ class CorpusStatistics:
     """
 
     sample: int = 20_000
+
+    def __post_init__(self) -> None:
+        check_ranges(self, sample=at_least(1))
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """The states."""

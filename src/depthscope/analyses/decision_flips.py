@@ -38,6 +38,7 @@ from depthscope.engine.view import View
 from depthscope.errors import Refused
 from depthscope.materials.frequency import EDGES, Buckets
 from depthscope.measures.onset import changes, first_onset, stable_onset
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.head import Decode
@@ -65,6 +66,9 @@ class DecisionFlips:
     table: str = ""
     edges: tuple[int, ...] = EDGES
     quintiles: bool = False
+
+    def __post_init__(self) -> None:
+        check_ranges(self, positions=at_least(1))
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """The top-1 of every state; refused without an unembedding, or with a table of another vocabulary."""

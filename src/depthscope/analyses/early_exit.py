@@ -70,6 +70,7 @@ class EarlyExit:
             targets=above(0, below=100, what="percentages"),
             every=at_least(1),
             start=at_least(1, what="a state"),
+            positions=at_least(1),
         )
 
     def needs(self, anatomy: Anatomy) -> Needs:

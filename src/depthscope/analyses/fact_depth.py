@@ -45,6 +45,7 @@ from depthscope.engine.view import View
 from depthscope.errors import Refused
 from depthscope.materials.facts import LEFT_OUT, FactPrompts
 from depthscope.measures.onset import first_onset, stable_onset
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.head import Decode
@@ -74,6 +75,9 @@ class FactDepth:
     control: bool = True
     text: str = ""
     fewest: int = 50
+
+    def __post_init__(self) -> None:
+        check_ranges(self, facts=at_least(0), fewest=at_least(1))
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """The rank of the right token and the final entropy; refused without an unembedding and for encoders."""

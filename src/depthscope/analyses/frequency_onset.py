@@ -44,6 +44,7 @@ from depthscope.materials.frequency import EDGES, Buckets
 from depthscope.materials.prefixes import Prefixes
 from depthscope.measures.onset import first_onset, stable_onset
 from depthscope.measures.statistics import bootstrap_curve
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.measurement import Measurement, Table
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.head import Decode
@@ -74,6 +75,9 @@ class FrequencyOnset:
     mode: str = "all_positions"
     source: str = ""
     prompts: int = 1000
+
+    def __post_init__(self) -> None:
+        check_ranges(self, positions=at_least(1), top=at_least(1), prompts=at_least(1))
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """The top-1 of every state; refused without an unembedding, or with a table of another vocabulary."""

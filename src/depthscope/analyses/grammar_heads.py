@@ -54,6 +54,7 @@ from depthscope.engine.view import View
 from depthscope.errors import BadInput
 from depthscope.materials.parses import Parses
 from depthscope.measures.dependency import spanning_trees
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
 
@@ -82,6 +83,7 @@ class GrammarHeads:
     def __post_init__(self) -> None:
         if self.query not in ("mean", "last"):
             raise BadInput(f"query={self.query!r}; it is 'mean' or 'last'")
+        check_ranges(self, sentences=at_least(1), fewest=at_least(1))
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """Attention rows of every token of parsed sentences; refused where no layer has softmax attention."""

@@ -39,6 +39,7 @@ from depthscope.engine.pattern_scores import UNITS, LayerScores, Shapes, diverge
 from depthscope.engine.tally import PerDocument, Tally
 from depthscope.engine.view import View
 from depthscope.errors import BadInput
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
@@ -67,6 +68,7 @@ class HeadPatterns:
     pairs: bool = False
 
     def __post_init__(self) -> None:
+        check_ranges(self, every_query=at_least(1))
         if len(self.stream) != 2 or self.stream[0] < 0 or self.stream[1] < 1 or self.offsets < 1:
             raise BadInput(
                 f"stream={self.stream}, offsets={self.offsets}; give 0 or more first and 1 or more recent keys, and at "

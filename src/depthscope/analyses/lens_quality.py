@@ -43,6 +43,7 @@ from depthscope.engine.tally import PerDocument, Rows, Sum, Tally
 from depthscope.engine.view import View
 from depthscope.errors import BadInput
 from depthscope.materials.frequency import EDGES, bucket_names
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
@@ -78,6 +79,9 @@ class LensQuality:
     table: str = ""
     edges: tuple[int, ...] = EDGES
     marginal_tokens: int = 2048
+
+    def __post_init__(self) -> None:
+        check_ranges(self, positions=at_least(1), marginal_tokens=at_least(1))
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """The states; refused without an unembedding, or with a frequency table of another vocabulary."""

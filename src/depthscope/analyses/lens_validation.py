@@ -48,6 +48,7 @@ from depthscope.engine.view import View
 from depthscope.errors import BadInput
 from depthscope.materials.frequency import EDGES, bucket_names
 from depthscope.materials.spelling import single_tokens
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.measurement import Measurement, Table
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
@@ -82,6 +83,9 @@ class LensValidation:
     top: int = 50
     table: str = ""
     edges: tuple[int, ...] = EDGES
+
+    def __post_init__(self) -> None:
+        check_ranges(self, positions=at_least(1), top=at_least(1))
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """The states; refused without an unembedding, or with a frequency table of another vocabulary."""

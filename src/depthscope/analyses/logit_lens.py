@@ -54,6 +54,7 @@ from depthscope.engine.shard import sampled
 from depthscope.engine.tally import PerDocument, Rows, Tally
 from depthscope.engine.view import Decoded, View
 from depthscope.errors import Refused
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.measurement import Measurement, Table
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.head import Decode
@@ -107,6 +108,15 @@ class LogitLens:
     jsd_positions: int = 256
     strips: int = 3
     strip_tokens: int = 24
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            positions=at_least(1),
+            jsd_positions=at_least(0),
+            strips=at_least(0),
+            strip_tokens=at_least(1),
+        )
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """All states, decoded; refused without an unembedding."""

@@ -41,6 +41,7 @@ from depthscope.engine.view import View
 from depthscope.errors import Refused
 from depthscope.materials.option_pairs import OptionPairs
 from depthscope.measures.onset import stable_onset
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.head import Decode
@@ -65,6 +66,9 @@ class OptionPatch:
     pairs: int = 40
     shots: int = 4
     fewest: int = 8
+
+    def __post_init__(self) -> None:
+        check_ranges(self, pairs=at_least(1), fewest=at_least(1))
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """Prompts only: patched passes are made as each shard is observed."""

@@ -41,6 +41,7 @@ from depthscope.materials.taggers import TAGS, tagger
 from depthscope.materials.word_prompts import WordPrompts
 from depthscope.materials.words import NO_WORD
 from depthscope.measures.onset import onsets
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.head import Decode
@@ -84,6 +85,7 @@ class PosDepth:
             raise BadInput("mode=paper follows the final top-1; target=true needs mode=natural")
         if not self.ranks or min(self.ranks) < 1 or list(self.ranks) != sorted(set(self.ranks)):
             raise BadInput(f"ranks={list(self.ranks)}; give rising ranks of 1 or more")
+        check_ranges(self, positions=at_least(1), prompts=at_least(1))
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -44,6 +44,7 @@ from depthscope.engine.tally import PerDocument, Tally
 from depthscope.engine.view import View
 from depthscope.errors import BadInput
 from depthscope.measures.spectrum import NORMALISATIONS, VANISHED, VANISHED_OF
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
@@ -81,6 +82,7 @@ class RepresentationProfile:
     sublayers: bool = False
 
     def __post_init__(self) -> None:
+        check_ranges(self, exact=at_least(0))
         if not self.modes or not self.curved:
             raise BadInput(f"modes={self.modes} and curved={self.curved}; at least one of each is needed")
         if self.normalisation not in NORMALISATIONS:

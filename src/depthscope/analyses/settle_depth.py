@@ -33,6 +33,7 @@ from depthscope.engine.tally import PerDocument, Rows, Tally
 from depthscope.engine.view import View
 from depthscope.errors import Refused
 from depthscope.measures.onset import first_onset, persistent_onset, stable_onset
+from depthscope.ranges import at_least, check_ranges
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.head import Decode
@@ -50,6 +51,9 @@ class SettleDepth:
     """
 
     positions: int = 2048
+
+    def __post_init__(self) -> None:
+        check_ranges(self, positions=at_least(1))
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """The top-1 of every state; refused without an unembedding."""

@@ -57,6 +57,7 @@ class SinkContent:
     most: int = 1000
 
     def __post_init__(self) -> None:
+        check_ranges(self, documents=at_least(0))
         check_ranges(self, length=at_least(16, what="tokens a window"), most=at_least(10, what="tokens"))
 
     def needs(self, anatomy: Anatomy) -> Needs:

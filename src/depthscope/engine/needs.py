@@ -53,6 +53,7 @@ class SweepNeed:
     def __post_init__(self) -> None:
         if self.protect not in ("sinks", "first", "none"):
             raise BadInput(f"protect={self.protect!r}; it is 'sinks', 'first' or 'none'")
+        check_ranges(self, tokens=at_least(0), documents=at_least(0))
         check_ranges(self, future=at_least(0, what="splits"), reach=at_least(1, what="positions"))
         if self.tokens and self.tokens // max(1, self.documents) < 4:
             raise BadInput(
@@ -85,6 +86,9 @@ class Needs:
     sweeps: frozenset[SweepNeed] = frozenset()
     after: tuple[str, ...] = ()
     material: Material | None = None
+
+    def __post_init__(self) -> None:
+        check_ranges(self, positions=at_least(0), every_query=at_least(0))
 
     def __or__(self, other: Needs) -> Needs:
         steps = [n for n in (self.every_query, other.every_query) if n]

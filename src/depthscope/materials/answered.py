@@ -17,6 +17,7 @@ from depthscope.materials.edges import edges
 from depthscope.materials.rows import Row, rows
 from depthscope.materials.spelling import text_of
 from depthscope.materials.window import Window, Windows
+from depthscope.ranges import at_least, check_ranges
 from depthscope.runtime.model import Model
 
 
@@ -33,6 +34,9 @@ class AnsweredPrompts:
     source: str = ""
     limit: int = 0
     longest: int = 128
+
+    def __post_init__(self) -> None:
+        check_ranges(self, limit=at_least(0, what="prompts"), longest=at_least(3, what="tokens"))
 
     @property
     def name(self) -> str:

@@ -83,7 +83,7 @@ class IterationPrompts:
     def __post_init__(self) -> None:
         if self.task and self.task not in TASKS:
             raise UnknownName("task of iteration", self.task, TASKS)
-        check_ranges(self, lengths=at_least(2), sequences=at_least(2))
+        check_ranges(self, lengths=at_least(2), sequences=at_least(2), shots=at_least(0))
 
     @property
     def name(self) -> str:

@@ -16,6 +16,7 @@ from depthscope.materials.agreement import SOURCE, AgreementGrammar
 from depthscope.materials.edges import edges, encoded
 from depthscope.materials.rows import rows
 from depthscope.materials.window import Window, Windows
+from depthscope.ranges import at_least, check_ranges
 
 if TYPE_CHECKING:
     from depthscope.runtime.model import Model
@@ -49,6 +50,9 @@ class MinimalPairSentences:
     source: str = SOURCE
     pairs: int = 40
     masked: bool = False
+
+    def __post_init__(self) -> None:
+        check_ranges(self, pairs=at_least(0))
 
     @property
     def name(self) -> str:

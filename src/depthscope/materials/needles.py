@@ -92,6 +92,9 @@ class Needles:
             self,
             lengths=at_least(1, what="tokens"),
             depths=at_least(0, most=1, what="shares of the haystack"),
+            limit=at_least(0, what="needles"),
+            echo=at_least(0, what="tokens"),
+            echoes=at_least(0, what="blocks"),
         )
 
     @property

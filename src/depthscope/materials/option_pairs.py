@@ -13,6 +13,7 @@ from depthscope.materials.edges import edges
 from depthscope.materials.options import Scored, reads
 from depthscope.materials.questions import Question, balanced, examples, questions
 from depthscope.materials.window import Window, Windows
+from depthscope.ranges import at_least, check_ranges
 from depthscope.runtime.model import Model
 
 
@@ -31,6 +32,9 @@ class OptionPairs:
     pairs: int = 40
     shots: int = 4
     longest: int = 512
+
+    def __post_init__(self) -> None:
+        check_ranges(self, pairs=at_least(1), shots=at_least(0), longest=at_least(1))
 
     @property
     def name(self) -> str:

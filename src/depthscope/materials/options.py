@@ -50,7 +50,7 @@ class OptionPrompts:
     def __post_init__(self) -> None:
         if self.scoring not in SCORINGS:
             raise BadInput(f"scoring={self.scoring!r}; it is {', '.join(SCORINGS)}")
-        check_ranges(self, items=at_least(2), shots=at_least(0))
+        check_ranges(self, items=at_least(2), shots=at_least(0), longest=at_least(1, what="tokens"))
 
     @property
     def name(self) -> str:

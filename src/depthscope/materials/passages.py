@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice, zip_longest
 
-from depthscope.errors import BadInput, EmptyMaterial
+from depthscope.errors import EmptyMaterial
 from depthscope.materials.augment import joined, tokens, views
 from depthscope.materials.data import data_path
 from depthscope.materials.edges import edges
 from depthscope.materials.plain_ids import plain_ids
 from depthscope.materials.text import Document, read
 from depthscope.materials.window import Window, Windows
+from depthscope.ranges import at_least, check_ranges
 from depthscope.runtime.model import Model
 
 SHORTEST = 8
@@ -41,6 +42,9 @@ class Passages:
     views: int = 0
     aug_max: int = 10
     compat: str = ""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, texts=at_least(2), words=at_least(1), views=at_least(0), aug_max=at_least(0))
 
     @property
     def name(self) -> str:
@@ -73,13 +77,8 @@ class Passages:
         """Where passages come from, in words, and (document, passage) of each.
 
         Raises:
-            BadInput: for numbers below 1. EmptyMaterial: with fewer than 2 passages. What reading the source raises.
+            EmptyMaterial: with fewer than 2 passages. What reading the source raises.
         """
-        if self.texts < 2 or self.words < 1 or self.views < 0 or self.aug_max < 0:
-            raise BadInput(
-                f"texts={self.texts} is at least 2, words={self.words} at least 1, views={self.views} and "
-                f"aug_max={self.aug_max} are 0 or more"
-            )
         name, documents = read(data_path(self.source) if self.source else None)
         found = list(islice(self._passages(documents), self.texts))
         if len(found) < 2:
