@@ -101,6 +101,20 @@ def test_wrong_numbers_are_refused(wrong: dict[str, Any]) -> None:
         ExitPrice(**wrong)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"floor": 99}, "floor=99, but .* has states 0 to"),
+        ({"drafts": (1, 9)}, r"drafts=\[9\]: .* takes 1 to"),
+    ],
+)
+def test_a_depth_that_the_model_does_not_have_is_refused_before_anything_is_written(
+    model: Model, wrong: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(BadInput, match=said):
+        ExitPrice(**wrong).must_fit(model)
+
+
 def test_a_text_without_a_document_of_the_length_of_a_prompt_is_refused(model: Model, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"no document of .* has 500 tokens"):
         conduct(

@@ -81,3 +81,27 @@ def test_an_export_that_cannot_be_is_refused_before_anything_is_searched(
     assert "is no tokenizer of transformers" in errors
     assert not encoder.exists()
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "message"),
+    [
+        (["--pooling", "mean_no_first"], 4, "no pooling like"),
+        (["--post", "pca-999"], 2, "keeps more directions"),
+    ],
+)
+def test_a_recipe_that_no_state_can_be_exported_with_is_refused_before_anything_is_searched(
+    task: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    change: list[str],
+    code: int,
+    message: str,
+):
+    monkeypatch.setattr("depthscope.advise.layer_modules.exports", lambda _: None)
+    asked = ["--task", str(task), "--out", str(tmp_path / "run"), "--export", str(tmp_path / "encoder")]
+    found, _, errors = said(capsys, "tiny-gpt2", *asked, *SHORT, *change)
+    assert found == code
+    assert message in errors
+    assert not (tmp_path / "run").exists()

@@ -16,7 +16,7 @@ from depthscope.engine.study import conduct
 from depthscope.engine.tally import PerDocument
 from depthscope.errors import BadInput, RunMismatch
 from depthscope.fits.agreement_training import AgreementCourse, AgreementTraining, word_tokenizer
-from depthscope.fits.grammar_emergence import CURVES, GrammarEmergence, findings
+from depthscope.fits.grammar_emergence import CURVES, GrammarEmergence, enough, findings
 from depthscope.runtime.load import load
 
 STEPS = [0, 1, 3, 7, 15, 31, 63, 127]
@@ -115,3 +115,11 @@ def test_a_training_goes_from_random_weights_to_onsets(
 def test_sizes_that_do_not_fit_are_refused():
     with pytest.raises(BadInput, match=r"d_model=10, heads=4: d_model is a multiple of twice the heads"):
         AgreementTraining(10, 2, 4)
+
+
+def test_a_training_with_too_few_checkpoints_for_an_onset_is_refused_before_it_starts():
+    enough([0, 1, 2, 3], "this training")
+    with pytest.raises(
+        BadInput, match=r"--steps 4 has checkpoints at 3 steps \(0, 1, 4\); an onset needs 4 or more"
+    ):
+        enough(AgreementCourse(steps=4, checkpoints=2).saved(), "--steps 4")

@@ -89,6 +89,20 @@ class ExitPrice:
         """The lens, where it is not the model's own head."""
         return {} if self.lens is LOGIT else {"lens": self.lens.identity}
 
+    def must_fit(self, model: Model) -> None:
+        """Nothing, where the model has the states and layers that are asked for.
+
+        Raises:
+            BadInput: for a floor beyond the last state, or drafts by all layers or none.
+        """
+        last = model.anatomy.n_layers
+        if self.floor > last:
+            raise BadInput(f"floor={self.floor}, but {model.name} has states 0 to {last}")
+        if wrong := [layer for layer in self.drafts if not 1 <= layer < last]:
+            raise BadInput(
+                f"drafts={wrong}: it is the first layers that draft; {model.name} takes 1 to {last - 1}"
+            )
+
     def run(self, work: Work) -> Findings:
         """One journal step for each confidence and each number of drafting layers.
 
@@ -96,6 +110,7 @@ class ExitPrice:
             Refused: for models that write no text. BadInput: for a floor or drafts beyond the layers, or a text without
                 any document as long as a prompt.
         """
+        self.must_fit(work.model)
         prompts = self._prompts(work)
         last = work.model.anatomy.n_layers
         floor = self.floor or last // 2

@@ -79,7 +79,7 @@ def command(
     found = loading.open(model, revision)
     study.check(found)
     if export is not None:
-        _exportable(found)
+        _exportable(found, pooling, post)
     folder = out or Path("runs") / f"{Path(model).name}-{Path(task).stem}"
     run = conduct(
         NAME, study, found, study.reading(), folder, **work.said(),
@@ -90,10 +90,13 @@ def command(
     _tell(run, served, pages, time.perf_counter() - begun, work.as_json)
 
 
-def _exportable(model: Any) -> None:  # noqa: ANN401
+def _exportable(model: Any, pooling: str, post: str) -> None:  # noqa: ANN401
+    """What no state of the model could be exported with is refused before one is searched for."""
     from depthscope.advise.layer_modules import exports
+    from depthscope.advise.layer_recipe import Recipe
 
     exports(model)
+    Recipe(0, pooling, post=post).check(model)
 
 
 def _exported(run: Any, model: Any, folder: Path, post: str, unit: bool) -> Any:  # noqa: ANN401

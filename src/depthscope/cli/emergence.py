@@ -44,7 +44,7 @@ def command(
     from depthscope.engine.reading import Reading
     from depthscope.engine.study import conduct
     from depthscope.fits.agreement_training import AgreementCourse, AgreementTraining
-    from depthscope.fits.grammar_emergence import GrammarEmergence
+    from depthscope.fits.grammar_emergence import GrammarEmergence, enough
     from depthscope.fits.watch import Watch
     from depthscope.report.page import write_report
     from depthscope.runtime.load import load
@@ -54,6 +54,7 @@ def command(
     progress = silent if as_json else lines
     if folder is None:
         course = AgreementCourse(steps=steps, checkpoints=checkpoints)
+        enough(course.saved(), f"a training of --steps {steps} with --checkpoints {checkpoints}")
         made = AgreementTraining(d_model=d_model, course=course, seed=seed).run(
             out / "training", watch=Watch(progress)
         )

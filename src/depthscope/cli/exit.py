@@ -71,8 +71,9 @@ def command(
     asked: dict[str, Any] = {
         "floor": floor, "prompts": prompts, "prompt": prompt, "tokens": write, "drafts": layers, "allowed": allowed,
     }  # fmt: skip
-    ExitPrice(tried or FALLBACK, **asked)  # wrong numbers are refused before anything runs
+    price = ExitPrice(tried or FALLBACK, **asked)  # wrong numbers are refused before anything runs
     found = loading.open(model, revision)
+    price.must_fit(found)
     folder = out or Path("runs") / f"{Path(model).name}-exit"
     given = audit(
         found, [simulated], out=folder, lens=lens, progress=silent if work.as_json else bar(),

@@ -37,7 +37,8 @@ from depthscope.engine.reading import Reading
 from depthscope.engine.saved import Saved, in_folder
 from depthscope.engine.study import Work
 from depthscope.engine.tally import PerDocument, Rows, Tally
-from depthscope.measures.acceleration import onset_step
+from depthscope.errors import BadInput
+from depthscope.measures.acceleration import FEWEST, onset_step
 from depthscope.measures.statistics import Interval, bootstrap_curve, bootstrap_ratio
 from depthscope.registry import ANALYSES
 from depthscope.results.measurement import Measurement
@@ -69,8 +70,14 @@ class GrammarEmergence:
         return {"checkpoints": [[s.label, s.step, sorted(p[:2] for p in s.prints())] for s in self.saved()]}
 
     def saved(self) -> tuple[Saved, ...]:
-        """The checkpoints in the order of their steps."""
-        return in_folder(self.folder)
+        """The checkpoints in the order of their steps.
+
+        Raises:
+            BadInput: for fewer than an onset is found in.
+        """
+        found = in_folder(self.folder)
+        enough([saved.step for saved in found], f"--folder {self.folder}")
+        return found
 
     def run(self, work: Work) -> Findings:
         """Audit every checkpoint, then lay curves and onsets over them."""
@@ -88,6 +95,19 @@ class GrammarEmergence:
         facts = Facts.of(work.model.anatomy, "documents", work.seed)
         sums = [_sums(out / FOLDER / one.label / TOTALS, facts, self.fewest) for one in saved]
         return findings(sums, [one.step for one in saved], work.seed)
+
+
+def enough(steps: Sequence[int], where: str) -> None:
+    """Nothing, where an onset can be found among these steps; `where` says whose they are.
+
+    Raises:
+        BadInput: for fewer than 4.
+    """
+    if len(steps) < FEWEST:
+        said = ", ".join(map(str, steps)) or "none"
+        raise BadInput(
+            f"{where} has checkpoints at {len(steps)} steps ({said}); an onset needs {FEWEST} or more"
+        )
 
 
 def _sums(folder: Path, facts: Facts, fewest: int) -> dict[str, PerDocument]:

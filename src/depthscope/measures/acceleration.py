@@ -9,6 +9,9 @@ from jaxtyping import Float, Num
 from depthscope.errors import BadInput
 from depthscope.measures.laws import Law
 
+FEWEST = 4
+"""Steps that an onset is found among: fewer have no second difference beside another one."""
+
 
 def onset_step(
     curves: Num[np.ndarray, "*curve step"], steps: Num[np.ndarray, " step"]
@@ -23,8 +26,10 @@ def onset_step(
         BadInput: for fewer than 4 steps, or steps that do not rise from 0 or more.
     """
     x = np.log1p(np.asarray(steps, np.float64))
-    if len(x) < 4 or (np.diff(x) <= 0).any() or steps[0] < 0:
-        raise BadInput(f"steps {np.asarray(steps).tolist()}: an onset needs 4 or more, rising from 0 or more")
+    if len(x) < FEWEST or (np.diff(x) <= 0).any() or steps[0] < 0:
+        raise BadInput(
+            f"steps {np.asarray(steps).tolist()}: an onset needs {FEWEST} or more, rising from 0 or more"
+        )
     y = np.asarray(curves, np.float64)
     inner = np.median(np.stack([y[..., :-2], y[..., 1:-1], y[..., 2:]]), axis=0)
     smooth = np.concatenate([y[..., :1], inner, y[..., -1:]], axis=-1)
