@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,12 @@ from depthscope.engine.reading import Reading
 from depthscope.errors import BadInput, NonFinite, RunMismatch
 from depthscope.fits import ridge_lens
 from depthscope.fits.checkpoint import Checkpoint
+from depthscope.fits.quality import _listed
 from depthscope.fits.ridge_lens import RidgeLens, gathered, solved
 from depthscope.fits.states import Split
 from depthscope.fits.study import fit
 from depthscope.fits.watch import Watch
+from depthscope.results.measurement import Measurement
 from depthscope.runtime.lens_folder import load_lens
 from depthscope.runtime.model import Model
 from depthscope.runtime.tiny import tiny
@@ -113,6 +116,16 @@ def test_it_lowers_the_divergence_of_every_state_and_says_so(model: Model, readi
     assert lens.about["command"] == "how"
     assert lens.about["model"]["weights_hash"]
     assert load_lens(tmp_path / "lens", model).identity == lens.identity
+
+
+def test_a_lens_judged_on_one_unit_has_no_interval_and_its_card_says_null():
+    found = Measurement(
+        "kl_to_final", {"lens": np.asarray(["ridge"]), "state": np.arange(2)}, np.asarray([[0.5, 0.0]]), "nats",
+        low=np.full((1, 2), np.nan), high=np.full((1, 2), np.nan), n=np.full((1, 2), 1), n_items=np.full((1, 2), 9),
+    )  # fmt: skip
+    listed = _listed(found)
+    assert listed["ridge"] == {"value": [0.5, 0.0], "low": [None, None], "high": [None, None]}
+    json.dumps(listed, allow_nan=False)
 
 
 def test_the_same_call_repeats_nothing_and_another_one_is_refused(

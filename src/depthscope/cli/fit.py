@@ -50,9 +50,11 @@ Evaluate = Annotated[
 Preset = Annotated[
     str | None, typer.Option(help="Steps and tokens a step: paper, small or ci; predictor: paper or robust.")
 ]
-Steps = Annotated[int | None, typer.Option(help="Steps, in place of the preset's.")]
-StepTokens = Annotated[int | None, typer.Option(help="Tokens read a step, in place of the preset's.")]
-Positions = Annotated[int | None, typer.Option(help="Positions trained on in each window; default: all.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Steps, in place of the preset's.")]
+StepTokens = Annotated[int | None, typer.Option(min=1, help="Tokens read a step, in place of the preset's.")]
+Positions = Annotated[
+    int | None, typer.Option(min=1, help="Positions trained on in each window; default: all.")
+]
 Init = Annotated[
     str | None, typer.Option(help="zero, ridge, previous_layer, or a folder with a lens; default: ridge.")
 ]

@@ -158,8 +158,8 @@ def use_data(folder: str) -> None:
     os.environ[ROOT] = str(Path(folder).resolve())
 
 
-def parse_layers(text: str, n_layers: int) -> tuple[int, ...]:
-    """Layer numbers of `0,4-8,-1`, sorted.
+def parse_layers(text: str, n_layers: int, flag: str = "--layers") -> tuple[int, ...]:
+    """Layer numbers of `0,4-8,-1`, sorted; `flag` is what gave them, for the message.
 
     Raises:
         BadInput: for anything else, or a layer that does not exist.
@@ -173,8 +173,8 @@ def parse_layers(text: str, n_layers: int) -> tuple[int, ...]:
             else:
                 found.add(int(piece) % n_layers if -n_layers <= int(piece) < 0 else int(piece))
         except ValueError as error:
-            raise BadInput(f"--layers {text!r}: {piece!r} is no layer; write it as 0,4-8,-1") from error
+            raise BadInput(f"{flag} {text!r}: {piece!r} is no layer; write it as 0,4-8,-1") from error
     wrong = sorted(k for k in found if not 0 <= k < n_layers)
     if wrong:
-        raise BadInput(f"--layers {text!r}: {wrong} do not exist, the model has layers 0 to {n_layers - 1}")
+        raise BadInput(f"{flag} {text!r}: {wrong} do not exist, the model has layers 0 to {n_layers - 1}")
     return tuple(sorted(found))

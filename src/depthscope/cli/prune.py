@@ -62,7 +62,7 @@ def command(
     if bool(remove) == bool(budget):
         raise BadInput("prune needs either --remove N or --budget P")
     found = loading.open(model, revision)
-    kept = options.parse_layers(protect, found.anatomy.n_layers) if protect else ()
+    kept = options.parse_layers(protect, found.anatomy.n_layers, "--protect") if protect else ()
     study = Prune(
         remove,
         budget,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -123,7 +124,7 @@ def _measured(model: Model, lens: Lens, states: Tensor) -> Tensor:
 
 
 def card(result: Result) -> dict[str, Any]:
-    """Quality by state as plain lists, for a lens's card."""
+    """Quality by state as plain lists, for a lens's card; null for what is unknown, as the interval of one unit."""
     return {name: _listed(found) for name, found in result.findings.measurements.items()}
 
 
@@ -131,7 +132,8 @@ def _listed(found: Measurement) -> dict[str, Any]:
     listed: dict[str, Any] = {"unit": found.unit, "note": found.note}
     for k, name in enumerate(found.axes["lens"]):
         listed[str(name)] = {
-            part: np.asarray(getattr(found, part)[k]).tolist() for part in ("value", "low", "high")
+            part: [v if math.isfinite(v) else None for v in np.asarray(getattr(found, part)[k]).tolist()]
+            for part in ("value", "low", "high")
         }
     if found.n is not None and found.n_items is not None:
         listed |= {"n": int(found.n.max()), "n_items": int(found.n_items.max())}
