@@ -29,7 +29,7 @@ from depthscope.advise.layer_task import Bank, parts
 from depthscope.engine.study import conduct
 from depthscope.errors import BadInput, NonFinite, Refused, UnknownName
 from depthscope.materials.labelled import labelled
-from depthscope.report.layer_page import write_layer_page
+from depthscope.report.layer_page import Story, write_layer_page
 from depthscope.report.words import phrases
 from depthscope.runtime.model import Model
 from depthscope.runtime.tiny import tiny
@@ -261,6 +261,19 @@ def test_words_alone_make_vectors_of_texts():
     found = word_vectors(["red car", "red bus", ""])
     assert found[0] @ found[1] > 0.1
     assert found[0] @ found[2] == 0
+
+
+def test_texts_without_spaces_share_characters():
+    found = word_vectors(["犬が走る。", "犬が歩く。", "山に雪"])
+    assert found[0] @ found[1] > 0.1
+    assert found[0] @ found[2] == 0
+
+
+@pytest.mark.parametrize(("state", "told"), [(0, False), (2, True)])
+def test_a_block_too_many_is_told_only_where_the_encoder_has_blocks(run: Run, state: int, told: bool):
+    story = Story(run, "en")
+    vars(story)["about"] = {**story.about, "norm": False, "state": state}
+    assert ("one block more" in " ".join(story.cautions())) == told
 
 
 @pytest.mark.parametrize(

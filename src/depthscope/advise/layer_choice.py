@@ -185,10 +185,11 @@ def pick(found: Found, noise: Noise, depth: int, seed: int = 0) -> Picked:
 
 
 def word_vectors(texts: Sequence[str]) -> np.ndarray:
-    """TF-IDF of words, made of these texts alone: what is there without any model."""
+    """TF-IDF of words (of single characters where a script has no spaces), made of these texts alone, no model."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    found = TfidfVectorizer(token_pattern=r"(?u)\S+", sublinear_tf=True, max_features=4096).fit_transform(
+    pattern = r"[\u3040-\u30ff\u3400-\u9fff]|[^\s\u3040-\u30ff\u3400-\u9fff]+"
+    found = TfidfVectorizer(token_pattern=pattern, sublinear_tf=True, max_features=4096).fit_transform(
         [text or "." for text in texts]
     )
     return np.asarray(found.todense(), np.float32)  # pyright: ignore[reportAttributeAccessIssue]

@@ -92,7 +92,7 @@ class Story:
             headline=tuple(zip(map(self.t, HEADLINE), self._headline(), strict=True)),
             comparison=(self._compared(), self._states()),
             meeting=(),
-            risks=tuple(self._risks()),
+            risks=tuple(self.cautions()),
             parts=tuple(self._parts()),
             origin=(origin,),
             p={**phrases(self.language)["page"], **phrases(self.language)["layer"]},
@@ -156,7 +156,8 @@ class Story:
             outside=f"{self.encoder['outside']:.3f}", inside=f"{self.encoder['inside']:.3f}",
         )  # fmt: skip
 
-    def _risks(self) -> list[str]:
+    def cautions(self) -> list[str]:
+        """What the choice does not cover, and what is odd about its items."""
         about, clean = self.about, self.about["sanity"]
         reported = self.found["reported_score"]
         words, chosen = _at(reported, variant="words"), _at(reported, variant="chosen")
@@ -170,7 +171,7 @@ class Story:
                 told.append(self.say(f"risk_{key}", **{slot: clean[key]}))
         if words.bounded and (words.value or 0) >= (chosen.value or 0):
             told.append(self.say("risk_words", words=words))
-        if not about["norm"]:
+        if not about["norm"] and int(about["state"]) > 0:  # state 0 is a table of words, without any block
             told.append(self.say("risk_norm_block"))
         return told
 
