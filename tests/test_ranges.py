@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from depthscope.errors import BadInput
-from depthscope.ranges import Range, above, at_least, check_ranges
+from depthscope.errors import BadInput, UnknownName
+from depthscope.ranges import Range, above, at_least, check_names, check_ranges
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,14 @@ def test_every_field_outside_its_range_is_named_with_what_it_holds():
         "steps=0 must be 1 or more, rate=-1.0 must be above 0, ridge=(0.1, 0.0) must be one number or more, each above "
         "0, lengths=() must be one number or more, each 2 or more, draws=0 (uniform samples) must be 1 or more"
     )
+
+
+def test_a_name_that_is_none_of_the_known_ones_is_told_with_those_near_it():
+    known = {"mode": ("robust", "paper"), "parts": ("attention", "mlp")}
+    check_names(SimpleNamespace(mode="paper", parts=("mlp",)), **known)
+    with pytest.raises(UnknownName, match="unknown value of mode 'papr'; did you mean 'paper'"):
+        check_names(SimpleNamespace(mode="papr", parts=("mlp",)), **known)
+    with pytest.raises(UnknownName, match="unknown value of parts 'head'; known: attention, mlp"):
+        check_names(SimpleNamespace(mode="paper", parts=("mlp", "head")), **known)
+    with pytest.raises(BadInput, match="parts is empty; give one or more of attention, mlp"):
+        check_names(SimpleNamespace(mode="paper", parts=()), **known)

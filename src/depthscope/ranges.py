@@ -1,11 +1,12 @@
-"""Ranges of parameters: one a field, checked when an object is made, and told in the same words everywhere."""
+"""What parameters may hold, checked when an object is made and told in the same words everywhere: ranges and names."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from depthscope.errors import BadInput
+from depthscope.errors import BadInput, UnknownName
 
 Number = int | float
 
@@ -62,6 +63,21 @@ def check_ranges(thing: object, **ranges: Range) -> None:
     ]
     if wrong:
         raise BadInput(", ".join(wrong))
+
+
+def check_names(thing: object, **known: Collection[str]) -> None:
+    """Hold fields of an object against the names they may hold; a field of several names holds one at least.
+
+    Raises:
+        UnknownName: for a name that is none of them; it says which are near. BadInput: for a field without a name.
+    """
+    for field, names in known.items():
+        value = getattr(thing, field)
+        if isinstance(value, tuple | list) and not value:
+            raise BadInput(f"{field} is empty; give one or more of {', '.join(sorted(names))}")
+        for name in value if isinstance(value, tuple | list) else (value,):
+            if name not in names:
+                raise UnknownName(f"value of {field}", str(name), names)
 
 
 def _holds(value: object, allowed: Range) -> bool:

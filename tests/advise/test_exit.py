@@ -103,6 +103,12 @@ def test_speculation_writes_the_same_text_and_counts_its_drafts():
     assert found.rounds <= 12
 
 
+@pytest.mark.parametrize("family", ["gpt2", "mamba"])
+def test_a_network_whose_first_layers_cannot_draft_is_refused_with_the_reason(family: str):
+    with pytest.raises(Refused, match=f"cannot let the first layers of tiny-{family} draft: "):
+        speculated(tiny(family, torch.float32), PROMPT, 2, 4)
+
+
 def test_what_cannot_leave_early_is_refused(model: Model):
     with pytest.raises(Refused, match="writes no text"):
         written(tiny("bert", torch.float32), PROMPT, Exits(1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from depthscope.advise.exit_price import ExitPrice, verdict
 from depthscope.cli.exit import FALLBACK, calibrated
 from depthscope.engine.reading import Reading
 from depthscope.engine.study import conduct
-from depthscope.errors import BadInput
+from depthscope.errors import BadInput, Refused
 from depthscope.results.measurement import Measurement
 from depthscope.runtime.model import Model
 from depthscope.runtime.tiny import tiny
@@ -108,6 +109,16 @@ def test_wrong_numbers_are_refused(wrong: dict[str, Any]) -> None:
         ({"drafts": (1, 9)}, r"drafts=\[9\]: .* takes 1 to"),
     ],
 )
+def test_a_model_that_cannot_draft_is_priced_without_drafts_unless_they_are_named(tmp_path: Path) -> None:
+    model, plain = tiny("gpt2", torch.float32), replace(STUDY, drafts=())
+    found = conduct("exit_price", plain, model, READING, tmp_path / "run")["exit_price"].findings
+    assert "agreement" in found.measurements
+    assert "speedup" not in found.measurements
+    assert found.notes[len(STUDY.confidence) + 1].startswith("Drafts by the first layers were not tried: ")
+    with pytest.raises(Refused, match="cannot let the first layers"):
+        conduct("exit_price", STUDY, model, READING, tmp_path / "named")
+
+
 def test_a_depth_that_the_model_does_not_have_is_refused_before_anything_is_written(
     model: Model, wrong: dict[str, Any], said: str
 ) -> None:

@@ -273,7 +273,7 @@ def logit_lens(lens: Lens) -> Numbers:
         "reverse_kl_to_final": numbers((q * (log_q - log_p)).sum(-1).mean(-1)),
         "cross_entropy": loss,
         "excess_cross_entropy": loss - loss[-1],
-        "perplexity": np.exp(loss),
+        "perplexity": np.where(loss <= np.log(1e6), np.exp(loss), np.nan),
         "entropy": numbers(-(q * log_q).sum(-1).mean(-1)),
         "top1_agreement": agreement,
         "top5_overlap": overlap,

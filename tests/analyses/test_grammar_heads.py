@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from depthscope.analyses.grammar_heads import GrammarHeads
 from depthscope.engine.grammar_items import Asked, Sentences, head_hits, offset_hits
 from depthscope.engine.grammar_trees import GoldTrees
-from depthscope.errors import BadInput, Refused
+from depthscope.errors import BadInput, Refused, UnknownName
 from depthscope.materials.window import Window
 from depthscope.measures.dependency import spanning_trees
 from depthscope.results.result import Result
@@ -245,7 +245,7 @@ def test_a_planted_tree_is_found_whole_and_words_of_a_sink_or_none_stay_outside(
 def test_what_cannot_be_asked_is_refused(tmp_path: Path):
     with pytest.raises(Refused, match=r"no layer has softmax attention heads \(its layers are: ssm\)"):
         look(tiny("mamba"), GrammarHeads(), tmp_path, ["so"])
-    with pytest.raises(BadInput, match="query='first'; it is 'mean' or 'last'"):
+    with pytest.raises(UnknownName, match="unknown value of query 'first'; known: last, mean"):
         GrammarHeads(query="first")
     with pytest.raises(BadInput, match=r"planted\.conllu has no relation iobj"):
         look(wired(), GrammarHeads(treebank(tmp_path), relations=("iobj",)), tmp_path, TEXT)

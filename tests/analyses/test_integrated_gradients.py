@@ -13,7 +13,7 @@ from planted import SAID, TOKEN, look, planted, rising, value
 from torch import Tensor, nn
 
 from depthscope.analyses.integrated_gradients import IntegratedGradients
-from depthscope.errors import BadInput, Refused
+from depthscope.errors import BadInput, Refused, UnknownName
 from depthscope.runtime.tiny import tiny
 
 
@@ -127,12 +127,12 @@ def test_a_layer_by_itself_leaves_the_model_and_the_other_layers_as_they_were(tm
 
 def test_wrong_parameters_and_encoders_are_refused() -> None:
     for wrong, said in (
-        ({"mode": "fast"}, "it is 'robust' or 'paper'"),
-        ({"sublayers": ("heads",)}, "they are any of attention, block, mlp"),
-        ({"sublayers": ()}, "they are any of"),
+        ({"mode": "fast"}, "unknown value of mode 'fast'; known: paper, robust"),
+        ({"sublayers": ("heads",)}, "unknown value of sublayers 'heads'; known: attention, block, mlp"),
+        ({"sublayers": ()}, "sublayers is empty; give one or more of attention, block, mlp"),
         ({"steps": 64, "cap": 32}, "cap=32 must be 64 or more"),
     ):
-        with pytest.raises(BadInput, match=said):
+        with pytest.raises((BadInput, UnknownName), match=said):
             IntegratedGradients(**wrong)
     with pytest.raises(Refused, match=r"layers \[9\] do not exist, it has layers 0 to 3"):
         IntegratedGradients(layers=(2, 9)).needs(tiny("llama").anatomy)

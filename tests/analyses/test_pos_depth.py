@@ -332,9 +332,9 @@ def by_search(model: Model, kind: str, windows: Windows, positions: int) -> dict
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"tagger": "lexicn"}, "unknown tagger of pos_depth 'lexicn'; did you mean 'lexicon'"),
-        ({"mode": "papr"}, "unknown mode of pos_depth 'papr'; did you mean 'paper'"),
-        ({"kept": "right"}, "unknown kept of pos_depth 'right'"),
+        ({"tagger": "lexicn"}, "unknown value of tagger 'lexicn'; did you mean 'lexicon'"),
+        ({"mode": "papr"}, "unknown value of mode 'papr'; did you mean 'paper'"),
+        ({"kept": "right"}, "unknown value of kept 'right'"),
         ({"mode": "paper", "target": "true"}, "target=true needs mode=natural"),
         ({"ranks": (10, 1)}, "rising ranks"),
         ({"ranks": (0,)}, "rising ranks"),

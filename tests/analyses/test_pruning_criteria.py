@@ -18,7 +18,7 @@ from depthscope.analyses.pruning_criteria import PruningCriteria
 from depthscope.analyses.pruning_damage import PruningDamage, removals
 from depthscope.engine.audit import audit
 from depthscope.engine.criteria import CRITERIA, correlations, flattest, lowest, ranks
-from depthscope.errors import BadInput, Refused
+from depthscope.errors import BadInput, Refused, UnknownName
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result, Text
 from depthscope.runtime.model import Model
@@ -213,7 +213,7 @@ def test_damage_is_that_of_the_network_without_those_blocks(damage: Result) -> N
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: PruningCriteria(mode="exact"), BadInput, "mode='exact'; it is 'robust' or 'paper'"),
+        (lambda: PruningCriteria(mode="exact"), UnknownName, "unknown value of mode 'exact'"),
         (lambda: PruningCriteria(future=0), BadInput, "future=0 must be 1 or more"),
         (lambda: PruningCriteria(longest=6), Refused, "a stretch of 6 layers is all of its 6"),
         (lambda: PruningCriteria(protect=(7,)), BadInput, r"protect=\[7\]: there are no such layers"),

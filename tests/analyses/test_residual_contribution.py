@@ -25,7 +25,7 @@ from planted import (
 from torch import Tensor
 
 from depthscope.analyses.residual_contribution import ResidualContribution
-from depthscope.errors import BadInput
+from depthscope.errors import BadInput, UnknownName
 from depthscope.results.result import Result
 from depthscope.runtime.tiny import tiny
 
@@ -209,7 +209,7 @@ def test_a_steady_trend_is_no_change_of_level(tmp_path: Path) -> None:
 
 
 def test_wrong_parameters_are_told() -> None:
-    with pytest.raises(BadInput, match="sinks='both'; it is one of exclude, include, only"):
+    with pytest.raises(UnknownName, match="unknown value of sinks 'both'; known: exclude, include, only"):
         ResidualContribution(sinks="both")
     with pytest.raises(BadInput, match=r"sample=0 \(positions of a median\) must be 1 or more"):
         ResidualContribution(sample=0)

@@ -13,7 +13,7 @@ from planted import SAID, TOKEN, look, planted, rising, value
 from torch import Tensor, nn
 
 from depthscope.analyses.residual_erasure import ResidualErasure, _order
-from depthscope.errors import BadInput, Refused
+from depthscope.errors import Refused, UnknownName
 from depthscope.runtime.model import Model
 from depthscope.runtime.tiny import tiny
 
@@ -128,7 +128,7 @@ def test_the_answers_of_the_model_itself_are_counted(tmp_path: Path, source: str
 
 
 def test_wrong_parameters_and_encoders_are_refused() -> None:
-    with pytest.raises(BadInput, match="mode='fast'; it is 'robust' or 'paper'"):
+    with pytest.raises(UnknownName, match="unknown value of mode 'fast'; known: paper, robust"):
         ResidualErasure(mode="fast")
     with pytest.raises(Refused, match="no answer follows a prompt"):
         ResidualErasure().needs(tiny("bert").anatomy)

@@ -14,6 +14,9 @@ from torch import Tensor
 from depthscope.errors import BadInput, Refused
 from depthscope.runtime.model import Model
 
+_WEIGHED = 16
+"""Tokens beyond a prompt whose cache is weighed."""
+
 
 @dataclass(frozen=True)
 class Speed:
@@ -107,19 +110,31 @@ def measured_in_turns(
     Prefill speed = batch x prompt / time to the first token; decode speed = batch x new / time of the `new` tokens
     behind it. Models are timed in turns, repeat by repeat, so that a machine that gets slower meanwhile slows all.
 
+    A prompt is shortened to what every model's positions hold beside what is written.
+
     Raises:
-        Refused: for models that do not write. BadInput: for counts below 1.
+        Refused: for models that do not write. BadInput: for counts below 1, or more to write than a model has positions.
     """
     for model in models:
         if not model.anatomy.has_unembedding() or not model.anatomy.family.causal:
             raise Refused(f"{model.name} writes nothing: it is no causal language model")
     if min(prompt, new, repeats, *batches) < 1 or warmup < 0:
         raise BadInput("prompt, new, repeats and batches are 1 or more, warmup is 0 or more")
+    room = min(_room(model, new) for model in models)
+    if room < 1:
+        raise BadInput(f"{new} tokens to write are more than a model has positions; write fewer")
+    prompt = min(prompt, room)
     speeds = [_speeds(models, size, prompt, new, warmup, repeats, seed) for size in batches]
     return tuple(
         replace(_sizes(model, prompt, seed), speed=tuple(each), prompt=prompt, new=new, repeats=repeats)
         for model, each in zip(models, zip(*speeds, strict=True), strict=True)
     )
+
+
+def _room(model: Model, new: int) -> int:
+    """Tokens of a prompt behind which so many are written and the cache is weighed without leaving the positions."""
+    positions = getattr(model.config, "max_position_embeddings", None) or 10**9
+    return int(positions) - max(new + 1, _WEIGHED)
 
 
 def _sizes(model: Model, prompt: int, seed: int) -> Cost:
@@ -234,8 +249,8 @@ def _settle(model: Model) -> None:
 
 def _cache_bytes(model: Model, prompt: int, seed: int) -> tuple[float, float]:
     """Bytes of the cache of one row: added by each token beyond the prompt, and those that stay."""
-    short, long = (_held(model, prompt + more, seed) for more in (0, 16))
-    growing = (long - short) / 16
+    short, long = (_held(model, prompt + more, seed) for more in (0, _WEIGHED))
+    growing = (long - short) / _WEIGHED
     return growing, short - growing * prompt
 
 

@@ -202,7 +202,16 @@ def speculated(model: Model, prompt: Sequence[int], layer: int, tokens: int = 64
     if not hasattr(model.net, "generate"):
         raise Refused(f"{model.name} has no generate method of transformers")
     plain, seconds, _ = _timed(model, prompt, tokens)
-    drafted, faster, passes = _timed(model, prompt, tokens, assistant_early_exit=layer)
+    try:
+        drafted, faster, passes = _timed(model, prompt, tokens, assistant_early_exit=layer)
+    except (
+        ValueError,
+        IndexError,
+    ) as error:  # states that cannot go back, or a cache cut to the drafting layers
+        said = str(error).strip().split("\n")[0]
+        raise Refused(
+            f"the generate method of transformers cannot let the first layers of {model.name} draft: {said}"
+        ) from error
     first, rounds = passes
     if first == rounds:
         raise Refused(f"{model.name} ran all its layers in every pass; its network knows no early exit")

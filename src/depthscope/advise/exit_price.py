@@ -35,7 +35,7 @@ from depthscope.engine.measured import mean
 from depthscope.engine.needs import Facts
 from depthscope.engine.study import Work
 from depthscope.engine.tally import PerDocument
-from depthscope.errors import BadInput
+from depthscope.errors import BadInput, Refused
 from depthscope.measures.exits import ExitCost
 from depthscope.ranges import at_least, check_ranges
 from depthscope.results.measurement import Measurement
@@ -106,9 +106,11 @@ class ExitPrice:
     def run(self, work: Work) -> Findings:
         """One journal step for each confidence and each number of drafting layers.
 
+        A model whose first layers cannot draft has no measurement of drafts, and a note says why.
+
         Raises:
-            Refused: for models that write no text. BadInput: for a floor or drafts beyond the layers, or a text without
-                any document as long as a prompt.
+            Refused: for models that write no text, and those that cannot draft where `drafts` are named. BadInput: for a
+                floor or drafts beyond the layers, or a text without any document as long as a prompt.
         """
         self.must_fit(work.model)
         prompts = self._prompts(work)
@@ -121,15 +123,22 @@ class ExitPrice:
             found.append(self._continued(work, prompts, Exits(floor, confidence)))
             work.progress("exits", place + 1, steps)
         sped: list[list[Speculation]] = []
+        gaps: list[str] = []
         for place, layer in enumerate(drafts, start=len(self.confidence)):
-            sped.append(self._speculated(work, prompts, layer))
+            try:
+                sped.append(self._speculated(work, prompts, layer))
+            except Refused as reason:
+                if self.drafts:
+                    raise
+                gaps = [f"Drafts by the first layers were not tried: {reason}."]
+                break
             work.progress("drafts", place + 1, steps)
         facts = Facts.of(work.model.anatomy, "documents", work.seed, work.model.name)
         names = tuple(f"prompt {k:04d}" for k in range(len(prompts)))
         costs = _Cost.of(work.model, self.lens, floor)
         exits = _by_confidence(found, self.confidence, names, facts, costs)
-        spoken = (verdict(self.confidence, exits, self.allowed), *self._told(exits, facts.n_layers))
-        measured = {m.name: m for m in (*exits, *_by_layer(sped, drafts, names, facts))}
+        spoken = (verdict(self.confidence, exits, self.allowed), *self._told(exits, facts.n_layers), *gaps)
+        measured = {m.name: m for m in (*exits, *(_by_layer(sped, drafts, names, facts) if sped else ()))}
         return Findings(measured, notes=spoken)
 
     def _prompts(self, work: Work) -> list[tuple[int, ...]]:

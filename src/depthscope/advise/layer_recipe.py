@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from depthscope.advise.layer_affine import parsed
-from depthscope.errors import BadInput, Refused, UnknownName
+from depthscope.errors import BadInput, Refused
 from depthscope.measures.pooling import POOLINGS
+from depthscope.ranges import check_names
 from depthscope.runtime.model import Model
 
 MODES = {"mean": "mean", "first": "cls", "last": "lasttoken", "weighted_mean": "weightedmean"}
@@ -40,8 +41,7 @@ class Recipe:
         depth = model.anatomy.n_layers
         if not 0 <= self.state <= depth:
             raise BadInput(f"{model.name} has states 0 to {depth}, not {self.state}")
-        if self.pooling not in POOLINGS:
-            raise UnknownName("pooling", self.pooling, POOLINGS)
+        check_names(self, pooling=POOLINGS)
         if self.pooling not in MODES:
             raise Refused(
                 f"sentence-transformers has no pooling like {self.pooling!r}; it has {', '.join(MODES)}. Export with "

@@ -38,12 +38,11 @@ from depthscope.engine.needs import Facts, Needs
 from depthscope.engine.tally import PerDocument, Tally, Vectors
 from depthscope.engine.view import View
 from depthscope.engine.view_scores import MOST, VARIANTS, WHOLE, Grouped, How, of_all, of_texts
-from depthscope.errors import UnknownName
 from depthscope.materials.passages import Passages
 from depthscope.measures.invariance import LOSSES, chance_loss
 from depthscope.measures.lidar import noise_edge, noise_mean
 from depthscope.measures.pooling import POOLINGS, pool
-from depthscope.ranges import above, at_least, check_ranges
+from depthscope.ranges import above, at_least, check_names, check_ranges
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
@@ -79,8 +78,7 @@ class AugmentationInvariance:
 
     def __post_init__(self) -> None:
         check_ranges(self, views=at_least(2, below=MOST, what="views of a text"))
-        if self.pooling not in POOLINGS:
-            raise UnknownName("pooling", self.pooling, POOLINGS)
+        check_names(self, pooling=POOLINGS)
         check_ranges(self, temperature=above(0), draws=at_least(1), delta=at_least(0))
 
     def needs(self, anatomy: Anatomy) -> Needs:

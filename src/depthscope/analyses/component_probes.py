@@ -39,11 +39,11 @@ from depthscope.engine.predicted import check_predictor, digest_of, predictors_o
 from depthscope.engine.probe_findings import CONTROLS, findings
 from depthscope.engine.tally import Rows, Tally, Vectors
 from depthscope.engine.view import View
-from depthscope.errors import BadInput, UnknownName
+from depthscope.errors import BadInput
 from depthscope.materials.probe_windows import SPLITS, ProbeWindows
 from depthscope.materials.reserved import SHARE
 from depthscope.measures.softmax_probe import PENALTIES
-from depthscope.ranges import at_least, check_ranges
+from depthscope.ranges import at_least, check_names, check_ranges
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
 from depthscope.runtime.predictor import split
@@ -85,9 +85,8 @@ class ComponentProbes:
 
     def __post_init__(self) -> None:
         self._material()
-        for name in self.controls:
-            if name not in CONTROLS:
-                raise UnknownName("control", name, CONTROLS)
+        if self.controls:
+            check_names(self, controls=CONTROLS)
         check_ranges(self, penalties=at_least(0), steps=at_least(1))
         if self.predictor and not self.digest:
             object.__setattr__(self, "digest", digest_of(self.predictor))

@@ -50,11 +50,10 @@ from depthscope.engine.set_geometry import (
 )
 from depthscope.engine.tally import Sum, Tally, Vectors
 from depthscope.engine.view import View
-from depthscope.errors import BadInput, UnknownName
 from depthscope.measures.pooling import POOLINGS, pool
 from depthscope.measures.spectrum import MODES, NORMALISATIONS, prepare
 from depthscope.measures.width import CONVENTIONS
-from depthscope.ranges import at_least, check_ranges
+from depthscope.ranges import at_least, check_names, check_ranges
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
@@ -95,15 +94,8 @@ class DatasetGeometry:
     final_norm: bool = False
 
     def __post_init__(self) -> None:
-        for what, name, known in (
-            ("pooling", self.pooling, POOLINGS), ("normalisation", self.normalisation, NORMALISATIONS),
-            *(("mode of a set", mode, (*MODES, *REFERENCES)) for mode in self.modes),
-        ):  # fmt: skip
-            if name not in known:
-                raise UnknownName(what, name, known)
+        check_names(self, pooling=POOLINGS, normalisation=NORMALISATIONS, modes=(*MODES, *REFERENCES))
         check_ranges(self, alpha=at_least(0, what="order of an entropy"), texts=at_least(2))
-        if not self.modes:
-            raise BadInput(f"modes={self.modes}; at least one mode is needed")
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """The states."""

@@ -39,12 +39,12 @@ from depthscope.engine.measured import DRAWS, mean, part, states
 from depthscope.engine.needs import Facts, Needs
 from depthscope.engine.tally import PerDocument, Rows, Tally
 from depthscope.engine.view import View
-from depthscope.errors import BadInput, EmptyMaterial, Refused
+from depthscope.errors import EmptyMaterial, Refused
 from depthscope.materials.frequency import EDGES, Buckets
 from depthscope.materials.prefixes import Prefixes
 from depthscope.measures.onset import first_onset, stable_onset
 from depthscope.measures.statistics import bootstrap_curve
-from depthscope.ranges import at_least, check_ranges
+from depthscope.ranges import at_least, check_names, check_ranges
 from depthscope.results.measurement import Measurement, Table
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.head import Decode
@@ -77,14 +77,13 @@ class FrequencyOnset:
     prompts: int = 1000
 
     def __post_init__(self) -> None:
+        check_names(self, mode=MODES)
         check_ranges(self, positions=at_least(1), top=at_least(1), prompts=at_least(1))
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """The top-1 of every state; refused without an unembedding, or with a table of another vocabulary."""
         if not anatomy.has_unembedding():
             raise Refused("it has no unembedding, so its states have no predictions")
-        if self.mode not in MODES:
-            raise BadInput(f"mode={self.mode!r}; it is {' or '.join(map(repr, MODES))}")
         usable(self.table, self.edges, anatomy)
         material = Prefixes(self.source, self.prompts) if self.mode == "paper" else None
         sites = frozenset({"L0.resid_pre", "L*.resid_post"})

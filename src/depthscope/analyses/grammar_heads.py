@@ -51,10 +51,9 @@ from depthscope.engine.needs import Facts, Needs
 from depthscope.engine.shard import hashed
 from depthscope.engine.tally import PerDocument, Rows, Tally
 from depthscope.engine.view import View
-from depthscope.errors import BadInput
 from depthscope.materials.parses import Parses
 from depthscope.measures.dependency import spanning_trees
-from depthscope.ranges import at_least, check_ranges
+from depthscope.ranges import at_least, check_names, check_ranges
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
 
@@ -81,8 +80,7 @@ class GrammarHeads:
     fewest: int = 10
 
     def __post_init__(self) -> None:
-        if self.query not in ("mean", "last"):
-            raise BadInput(f"query={self.query!r}; it is 'mean' or 'last'")
+        check_names(self, query=("mean", "last"))
         check_ranges(self, sentences=at_least(1), fewest=at_least(1))
 
     def needs(self, anatomy: Anatomy) -> Needs:

@@ -41,10 +41,10 @@ from depthscope.engine.measured import layers, part
 from depthscope.engine.needs import Facts, Needs, SweepNeed
 from depthscope.engine.tally import Rows, Tally
 from depthscope.engine.view import View
-from depthscope.errors import BadInput, Refused
+from depthscope.errors import Refused
 from depthscope.materials.answered import AnsweredPrompts
 from depthscope.measures.onset import stable_onset
-from depthscope.ranges import at_least, check_ranges
+from depthscope.ranges import at_least, check_names, check_ranges
 from depthscope.results.measurement import Measurement, Table
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
@@ -87,10 +87,7 @@ class IntegratedGradients:
     cap: int = 512
 
     def __post_init__(self) -> None:
-        if self.mode not in ("robust", "paper"):
-            raise BadInput(f"mode={self.mode!r}; it is 'robust' or 'paper'")
-        if not self.sublayers or set(self.sublayers) - set(SUBLAYERS):
-            raise BadInput(f"sublayers={self.sublayers}; they are any of {', '.join(SUBLAYERS)}")
+        check_names(self, mode=("robust", "paper"), sublayers=SUBLAYERS)
         check_ranges(self, steps=at_least(0), cap=at_least(max(1, self.steps)))
 
     def needs(self, anatomy: Anatomy) -> Needs:

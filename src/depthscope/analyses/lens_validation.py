@@ -89,8 +89,6 @@ class LensValidation:
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """The states; refused without an unembedding, or with a frequency table of another vocabulary."""
-        if self.positions < 1 or self.top < 1:
-            raise BadInput(f"positions={self.positions}, top={self.top}; both are 1 or more")
         return readable(anatomy, self.table, self.edges)
 
     def observe(self, model: Model, batch: Batch, seen: View, given: Mapping[str, Result]) -> Tally:

@@ -36,12 +36,12 @@ from depthscope.engine.needs import Facts, Needs
 from depthscope.engine.tally import Rows, Tally
 from depthscope.engine.view import Decoded, View
 from depthscope.engine.word_classes import next_word_classes
-from depthscope.errors import BadInput, Refused, UnknownName
+from depthscope.errors import BadInput, Refused
 from depthscope.materials.taggers import TAGS, tagger
 from depthscope.materials.word_prompts import WordPrompts
 from depthscope.materials.words import NO_WORD
 from depthscope.measures.onset import onsets
-from depthscope.ranges import at_least, check_ranges
+from depthscope.ranges import at_least, check_names, check_ranges
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.head import Decode
@@ -78,9 +78,7 @@ class PosDepth:
     prompts: int = 100
 
     def __post_init__(self) -> None:
-        for name, allowed in (*CHOICES.items(), ("tagger", tuple(TAGS))):
-            if getattr(self, name) not in allowed:
-                raise UnknownName(f"{name} of pos_depth", getattr(self, name), allowed)
+        check_names(self, **CHOICES, tagger=TAGS)
         if self.mode == "paper" and self.target == "true":
             raise BadInput("mode=paper follows the final top-1; target=true needs mode=natural")
         if not self.ranks or min(self.ranks) < 1 or list(self.ranks) != sorted(set(self.ranks)):

@@ -43,9 +43,9 @@ from depthscope.engine.protect import protected, sink_ratios
 from depthscope.engine.replayed import must_reorder
 from depthscope.engine.tally import PerDocument, Sum, Tally
 from depthscope.engine.view import View
-from depthscope.errors import BadInput, Refused
+from depthscope.errors import Refused
 from depthscope.measures.pruning import angular_distance, influence
-from depthscope.ranges import at_least, check_ranges
+from depthscope.ranges import at_least, check_names, check_ranges
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
@@ -77,8 +77,7 @@ class PruningCriteria:
     protect: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise BadInput(f"mode={self.mode!r}; it is {' or '.join(map(repr, MODES))}")
+        check_names(self, mode=MODES)
         check_ranges(self, longest=at_least(0), future=at_least(1))
 
     def needs(self, anatomy: Anatomy) -> Needs:

@@ -44,7 +44,7 @@ from depthscope.engine.tally import PerDocument, Tally
 from depthscope.engine.view import View
 from depthscope.errors import BadInput
 from depthscope.measures.spectrum import NORMALISATIONS, VANISHED, VANISHED_OF
-from depthscope.ranges import at_least, check_ranges
+from depthscope.ranges import at_least, check_names, check_ranges
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
@@ -85,10 +85,9 @@ class RepresentationProfile:
         check_ranges(self, exact=at_least(0))
         if not self.modes or not self.curved:
             raise BadInput(f"modes={self.modes} and curved={self.curved}; at least one of each is needed")
-        if self.normalisation not in NORMALISATIONS:
-            raise BadInput(f"normalisation={self.normalisation!r}; it is one of {', '.join(NORMALISATIONS)}")
-        if not all(order >= 0 for order in self.orders):
-            raise BadInput(f"orders={self.orders}; an entropy has an order of 0 or more")
+        check_names(self, normalisation=NORMALISATIONS)
+        if self.orders:
+            check_ranges(self, orders=at_least(0, what="orders of an entropy"))
         for mode in self.modes:
             Spectral.of(mode)
         for mode in self.curved:

@@ -56,9 +56,8 @@ from depthscope.engine.tally import Extremes, PerDocument, Rows, Tally
 from depthscope.engine.transitions import cosine_crossing, norm_change
 from depthscope.engine.view import View
 from depthscope.engine.written import WRITERS, summed, written
-from depthscope.errors import BadInput
 from depthscope.measures.residual import Against
-from depthscope.ranges import at_least, check_ranges
+from depthscope.ranges import at_least, check_names, check_ranges
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
 
@@ -77,8 +76,7 @@ class ResidualContribution:
     sample: int = 2048
 
     def __post_init__(self) -> None:
-        if self.sinks not in SINKS:
-            raise BadInput(f"sinks={self.sinks!r}; it is one of {', '.join(SINKS)}")
+        check_names(self, sinks=SINKS)
         check_ranges(self, sample=at_least(1, what="positions of a median"))
 
     def needs(self, anatomy: Anatomy) -> Needs:

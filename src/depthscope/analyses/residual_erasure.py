@@ -40,10 +40,11 @@ from depthscope.engine.needs import Facts, Needs, SweepNeed
 from depthscope.engine.state_means import state_means
 from depthscope.engine.tally import Rows, Sum, Tally
 from depthscope.engine.view import View
-from depthscope.errors import BadInput, Refused
+from depthscope.errors import Refused
 from depthscope.materials.answered import AnsweredPrompts
 from depthscope.measures.distribution import kl, probability_distance
 from depthscope.measures.needed import last_needed
+from depthscope.ranges import check_names
 from depthscope.results.measurement import Measurement, Table
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.erasure import erased_ends
@@ -71,8 +72,7 @@ class ResidualErasure:
     mode: str = "robust"
 
     def __post_init__(self) -> None:
-        if self.mode not in ("robust", "paper"):
-            raise BadInput(f"mode={self.mode!r}; it is 'robust' or 'paper'")
+        check_names(self, mode=("robust", "paper"))
 
     def needs(self, anatomy: Anatomy) -> Needs:
         """Recorded prompts; every erasure is a replay of one of them."""

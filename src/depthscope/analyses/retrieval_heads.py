@@ -44,11 +44,12 @@ from depthscope.engine.needle_answers import taught, written
 from depthscope.engine.needs import Facts, Needs
 from depthscope.engine.tally import PerDocument, Tally
 from depthscope.engine.view import View
-from depthscope.errors import Refused, UnknownName
+from depthscope.errors import Refused
 from depthscope.materials.needles import Needles
 from depthscope.measures.cache import RECENT, START, full_heads
 from depthscope.measures.induction import repeat_scores
 from depthscope.measures.retrieval import retrieval_scores
+from depthscope.ranges import check_names
 from depthscope.results.measurement import Measurement
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
@@ -101,8 +102,7 @@ class RetrievalHeads:
             raise Refused("it is no causal language model, so no answer follows a question")
         if not anatomy.has_unembedding():
             raise Refused("it has no unembedding, so it gives no answer")
-        if self.decoding not in DECODING:
-            raise UnknownName("decoding", self.decoding, DECODING)
+        check_names(self, decoding=DECODING)
         last = frozenset({str(anatomy.states()[-1])}) if self.decoding == "teacher" else frozenset[str]()
         return Needs(last, own_queries=True, material=self.material())
 

@@ -38,6 +38,7 @@ from depthscope.engine.text_loss import text_loss
 from depthscope.engine.view import View
 from depthscope.errors import BadInput, Refused
 from depthscope.materials.long_texts import LongTexts
+from depthscope.ranges import check_names
 from depthscope.results.result import Findings, Result
 from depthscope.runtime.model import Batch, Model
 from depthscope.runtime.streaming import Cache, streamed
@@ -64,9 +65,7 @@ class StreamingCache:
 
     def __post_init__(self) -> None:
         LongTexts(self.source, self.texts, self.length)
-        unknown = [v for v in self.variants if v not in VARIANTS]
-        if unknown or not self.variants:
-            raise BadInput(f"variants={self.variants}; they are of {', '.join(VARIANTS)}")
+        check_names(self, variants=VARIANTS)
         if not self.budgets or not self.sinks or min(self.sinks) < 0 or min(self.budgets) <= max(self.sinks):
             raise BadInput(
                 f"budgets={self.budgets}, sinks={self.sinks}; a cache holds more keys than its sinks, 0 or more"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from depthscope.errors import BadInput
-from depthscope.ranges import at_least, check_ranges
+from depthscope.ranges import at_least, check_names, check_ranges
 from depthscope.runtime.head import Decode
 
 if TYPE_CHECKING:
@@ -51,8 +51,7 @@ class SweepNeed:
     local: bool = False
 
     def __post_init__(self) -> None:
-        if self.protect not in ("sinks", "first", "none"):
-            raise BadInput(f"protect={self.protect!r}; it is 'sinks', 'first' or 'none'")
+        check_names(self, protect=("sinks", "first", "none"))
         check_ranges(self, tokens=at_least(0), documents=at_least(0))
         check_ranges(self, future=at_least(0, what="splits"), reach=at_least(1, what="positions"))
         if self.tokens and self.tokens // max(1, self.documents) < 4:

@@ -19,7 +19,7 @@ from filelock import FileLock
 
 import depthscope
 from depthscope.engine.journal import Journal
-from depthscope.errors import RunMismatch, UnknownName
+from depthscope.errors import RunMismatch
 from depthscope.fits.checkpoint import Checkpoint
 from depthscope.fits.pair_nets import FAMILIES, PairSizes, parameters
 from depthscope.fits.pair_text import saved_tokenizer, whole_windows
@@ -27,7 +27,7 @@ from depthscope.fits.pair_training import PairCourse, PairTraining
 from depthscope.fits.states import split
 from depthscope.fits.watch import SILENT, Watch
 from depthscope.materials.text import read
-from depthscope.ranges import at_least, check_ranges
+from depthscope.ranges import at_least, check_names, check_ranges
 from depthscope.store.atomic import make_folder, read_json, write_json
 
 CARD = "pair.json"
@@ -58,9 +58,7 @@ class MatchedPair:
 
     def __post_init__(self) -> None:
         check_ranges(self, seeds=at_least(1, what="trainings of each network"))
-        for family in self.families:
-            if family not in FAMILIES:
-                raise UnknownName("network of a pair", family, FAMILIES)
+        check_names(self, families=FAMILIES)
 
     def run(self, out: str | Path, *, watch: Watch = SILENT, command: str = "") -> Path:
         """Train both and leave `out/FAMILY/seed-K/step-N`, each a checkpoint, and the card `pair.json`.

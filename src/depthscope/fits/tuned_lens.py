@@ -27,7 +27,7 @@ from torch import Tensor
 
 from depthscope.engine.journal import Journal
 from depthscope.engine.reading import Reading
-from depthscope.errors import BadInput, UnknownName
+from depthscope.errors import BadInput
 from depthscope.fits.checkpoint import Checkpoint
 from depthscope.fits.descent import CLIPS, Adam, Sgd, Tensors
 from depthscope.fits.goals import OBJECTIVES, REDUCED, TEACHERS, Aim, variants
@@ -37,7 +37,7 @@ from depthscope.fits.states import Split, split
 from depthscope.fits.training import Course, Training
 from depthscope.fits.watch import SILENT, Watch
 from depthscope.materials.window import Windows
-from depthscope.ranges import at_least, check_ranges
+from depthscope.ranges import at_least, check_names, check_ranges
 from depthscope.results.result import Result
 from depthscope.runtime.lens import Lens
 from depthscope.runtime.lens_folder import load_lens
@@ -100,11 +100,7 @@ class TunedLens:
     kind = "tuned"
 
     def __post_init__(self) -> None:
-        if self.preset not in PRESETS:
-            raise UnknownName("preset", self.preset, PRESETS)
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise UnknownName(name, getattr(self, name), known)
+        check_names(self, preset=PRESETS, **CHOICES)
         check_ranges(
             self,
             steps=at_least(0),

@@ -24,7 +24,7 @@ from depthscope.materials.repeats import Repeats
 from depthscope.materials.rows import rows
 from depthscope.materials.text import read
 from depthscope.materials.window import Window, Windows
-from depthscope.ranges import at_least, check_ranges
+from depthscope.ranges import at_least, check_names, check_ranges
 from depthscope.runtime.model import Model
 
 TEMPLATE = "\n\nQuestion: {}\nAnswer:"
@@ -86,8 +86,7 @@ class Needles:
     echoes: int = 2
 
     def __post_init__(self) -> None:
-        if self.part not in PARTS:
-            raise BadInput(f"part={self.part!r}; it is {', '.join(PARTS)}")
+        check_names(self, part=PARTS)
         check_ranges(
             self,
             lengths=at_least(1, what="tokens"),

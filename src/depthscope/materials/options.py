@@ -14,7 +14,7 @@ from depthscope.materials.edges import edges
 from depthscope.materials.questions import Question, balanced, examples, questions, shuffled
 from depthscope.materials.text import read
 from depthscope.materials.window import Window, Windows
-from depthscope.ranges import at_least, check_ranges
+from depthscope.ranges import at_least, check_names, check_ranges
 from depthscope.runtime.model import Model
 
 SCORINGS = ("first_distinguishing", "sequence", "last_subtoken")
@@ -48,8 +48,7 @@ class OptionPrompts:
     longest: int = 1024
 
     def __post_init__(self) -> None:
-        if self.scoring not in SCORINGS:
-            raise BadInput(f"scoring={self.scoring!r}; it is {', '.join(SCORINGS)}")
+        check_names(self, scoring=SCORINGS)
         check_ranges(self, items=at_least(2), shots=at_least(0), longest=at_least(1, what="tokens"))
 
     @property

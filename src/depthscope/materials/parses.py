@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from depthscope.errors import BadInput, EmptyMaterial, MissingPackage, Refused, UnknownName
+from depthscope.errors import BadInput, EmptyMaterial, MissingPackage, Refused
 from depthscope.materials.agreement import SOURCE, AgreementGrammar
 from depthscope.materials.conllu import ROOT, Parse, ParsedWord, parses, versions
 from depthscope.materials.data import data_path
@@ -24,6 +24,7 @@ from depthscope.materials.spelling import Span, grown_offsets, text_of
 from depthscope.materials.taggers import INSTALL, SPACY_MODEL
 from depthscope.materials.text import read
 from depthscope.materials.window import Window, Windows
+from depthscope.ranges import check_names
 
 if TYPE_CHECKING:
     from depthscope.runtime.model import Model
@@ -52,8 +53,7 @@ class Parses:
     relations: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.parser not in PARSERS:
-            raise UnknownName("parser", self.parser, PARSERS)
+        check_names(self, parser=PARSERS)
 
     @property
     def name(self) -> str:

@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from depthscope.errors import BadInput, UnknownName
-from depthscope.ranges import at_least, check_ranges
+from depthscope.errors import BadInput
+from depthscope.ranges import at_least, check_names, check_ranges
 from depthscope.runtime.predictor_attention import attended, turns
 
 KINDS = ("attention", "mlp", "gru", "linear")
@@ -56,9 +56,7 @@ class Design:
     variance: bool = False
 
     def __post_init__(self) -> None:
-        for name, known in (("kind", KINDS), ("norm", NORMS), ("residual", PATHS)):
-            if getattr(self, name) not in known:
-                raise UnknownName(name, getattr(self, name), known)
+        check_names(self, kind=KINDS, norm=NORMS, residual=PATHS)
         check_ranges(self, layers=at_least(1), heads=at_least(0), head_dim=at_least(0), window=at_least(0))
         if self.kind == "gru" and self.window:
             raise BadInput(f"window={self.window}: a recurrent unit sees all positions; give window=0")
