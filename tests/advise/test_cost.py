@@ -70,6 +70,13 @@ def test_models_are_timed_in_turns_so_that_a_machine_that_slows_down_favours_non
     assert 0.9 < after / before < 1.0  # one after the other it would be a third
 
 
+def test_a_prompt_is_shortened_to_the_positions_that_a_model_has_learnt():
+    few = {**QUICK, "prompt": 100, "new": 4, "batches": (1,)}
+    assert measured(tiny("gpt2", torch.float32, n_positions=40), **few).prompt == 24
+    with pytest.raises(BadInput, match="40 tokens to write are more than a model has positions"):
+        measured(tiny("gpt2", torch.float32, n_positions=40), **{**few, "new": 40})
+
+
 def test_what_cannot_be_measured_is_refused():
     with pytest.raises(Refused, match="writes nothing"):
         measured(tiny("vit"))

@@ -109,6 +109,13 @@ def test_wrong_numbers_are_refused(wrong: dict[str, Any]) -> None:
         ({"drafts": (1, 9)}, r"drafts=\[9\]: .* takes 1 to"),
     ],
 )
+def test_a_depth_that_the_model_does_not_have_is_refused_before_anything_is_written(
+    model: Model, wrong: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(BadInput, match=said):
+        ExitPrice(**wrong).must_fit(model)
+
+
 def test_a_model_that_cannot_draft_is_priced_without_drafts_unless_they_are_named(tmp_path: Path) -> None:
     model, plain = tiny("gpt2", torch.float32), replace(STUDY, drafts=())
     found = conduct("exit_price", plain, model, READING, tmp_path / "run")["exit_price"].findings
@@ -117,13 +124,6 @@ def test_a_model_that_cannot_draft_is_priced_without_drafts_unless_they_are_name
     assert found.notes[len(STUDY.confidence) + 1].startswith("Drafts by the first layers were not tried: ")
     with pytest.raises(Refused, match="cannot let the first layers"):
         conduct("exit_price", STUDY, model, READING, tmp_path / "named")
-
-
-def test_a_depth_that_the_model_does_not_have_is_refused_before_anything_is_written(
-    model: Model, wrong: dict[str, Any], said: str
-) -> None:
-    with pytest.raises(BadInput, match=said):
-        ExitPrice(**wrong).must_fit(model)
 
 
 def test_a_text_without_a_document_of_the_length_of_a_prompt_is_refused(model: Model, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def measured_in_turns(
     A prompt is shortened to what every model's positions hold beside what is written.
 
     Raises:
-        Refused: for models that do not write. BadInput: for counts below 1, or more to write than a model has positions.
+        Refused: for models that do not write. BadInput: for counts below 1, or more to write than there are positions.
     """
     for model in models:
         if not model.anatomy.has_unembedding() or not model.anatomy.family.causal:

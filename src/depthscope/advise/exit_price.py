@@ -109,8 +109,8 @@ class ExitPrice:
         A model whose first layers cannot draft has no measurement of drafts, and a note says why.
 
         Raises:
-            Refused: for models that write no text, and those that cannot draft where `drafts` are named. BadInput: for a
-                floor or drafts beyond the layers, or a text without any document as long as a prompt.
+            Refused: for models that write no text, and those that cannot draft where `drafts` are named.
+            BadInput: for a floor or drafts beyond the layers, or a text without any document as long as a prompt.
         """
         self.must_fit(work.model)
         prompts = self._prompts(work)

@@ -19,6 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     # Waiting OpenMP threads spin by default: on a machine that others use too, two threads are then slower than one.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # What transformers warns of (kernels that are missing, settings that are old) is nothing that a reader could mend.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     # Large tensors come and go in every decode and sweep; in pages of 2 MiB the kernel hands them out 500 times faster.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     # The verb `list` is a module of this package, so the name stands for that module here once it is loaded.
