@@ -105,8 +105,10 @@ def test_speculation_writes_the_same_text_and_counts_its_drafts():
 
 @pytest.mark.parametrize("family", ["gpt2", "mamba"])
 def test_a_network_whose_first_layers_cannot_draft_is_refused_with_the_reason(family: str):
+    model = tiny(family, torch.float32)
     with pytest.raises(Refused, match=f"cannot let the first layers of tiny-{family} draft: "):
-        speculated(tiny(family, torch.float32), PROMPT, 2, 4)
+        speculated(model, PROMPT, 2, 4)
+    assert model.config.num_hidden_layers == 4, "the network is whole again"
 
 
 def test_what_cannot_leave_early_is_refused(model: Model):

@@ -202,6 +202,8 @@ def speculated(model: Model, prompt: Sequence[int], layer: int, tokens: int = 64
     if not hasattr(model.net, "generate"):
         raise Refused(f"{model.name} has no generate method of transformers")
     plain, seconds, _ = _timed(model, prompt, tokens)
+    config: Any = getattr(model.net, "base_model", model.net).config
+    depth = config.num_hidden_layers
     try:
         drafted, faster, passes = _timed(model, prompt, tokens, assistant_early_exit=layer)
     except (
@@ -212,6 +214,8 @@ def speculated(model: Model, prompt: Sequence[int], layer: int, tokens: int = 64
         raise Refused(
             f"the generate method of transformers cannot let the first layers of {model.name} draft: {said}"
         ) from error
+    finally:
+        config.num_hidden_layers = depth  # a draft that fails leaves the number of its own layers there
     first, rounds = passes
     if first == rounds:
         raise Refused(f"{model.name} ran all its layers in every pass; its network knows no early exit")
