@@ -167,3 +167,10 @@ def test_links_of_the_pages_outside_the_site_lead_somewhere(name: str):
     links = re.findall(r"(?<!!)\[[^\]]*\]\((?!https?:)([^)#]+)", text)
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_changelog_names_every_analysis_and_every_verb():
+    said = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert [name for name in ANALYSES if not re.search(rf"`{name}`", said)] == []
+    spoken = " ".join(said.split())
+    assert [verb for verb in VERBS if not re.search(rf"`(depthscope )?{verb}\b", spoken)] == []
