@@ -47,6 +47,11 @@ class Family:
         config_class: name of the configuration class in transformers.
         head_class: auto class of the tiny model: "causal", "masked", "image", or "base".
         refusals: law number -> reason, where a law cannot hold for this architecture.
+
+    Example:
+        >>> from depthscope.registry import FAMILIES
+        >>> isinstance(FAMILIES["llama"], ds.Family), FAMILIES["llama"].attn
+        (True, ('self_attn',))
     """
 
     model_types: Paths

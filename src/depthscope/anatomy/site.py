@@ -36,6 +36,10 @@ class Site:
 
     Raises:
         BadInput: when layer, part and head do not fit together.
+
+    Example:
+        >>> str(ds.Site(3, "head_out", 5))
+        'L3.H5.head_out'
     """
 
     layer: int | None

@@ -68,6 +68,11 @@ def audit(
         RunMismatch: when `out` holds a run of other parameters. BadInput, EmptyMaterial: for unusable text, a seed
             below 0, no worker.
         NonFinite: when the model gives no finite number.
+
+    Example:
+        >>> run = ds.audit(model, ["residual_contribution"], tokens=256, window=32, out="runs/first")
+        >>> run["residual_contribution"]["block_relative_norm"].axes["layer"].tolist()
+        [0, 1, 2, 3]
     """
     check_ranges(SimpleNamespace(seed=seed, workers=workers), seed=at_least(0), workers=at_least(1))
     if null not in (None, "shuffled"):

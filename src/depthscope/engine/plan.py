@@ -76,13 +76,19 @@ def plan(
     budget: int = BUDGET,
     calibrate: bool = True,
 ) -> Plan:
-    """Say what `audit` would do with the same arguments.
+    """Say what an audit of these analyses would read, compute, hold in memory and leave, without running it.
 
     Args:
-        calibrate: time two batches; costs about as much as they do.
+        analyses, seed, budget: as of `audit`. reading: the text and how it is cut; by default that of `audit`.
+        calibrate: time two batches, so that there is a range of seconds; costs about as much as they do.
 
     Raises:
         What `audit` raises before it runs: Refused, BadInput, EmptyMaterial, UnknownName.
+
+    Example:
+        >>> from depthscope.engine.reading import Reading
+        >>> ds.plan(model, ["logit_lens"], reading=Reading(tokens=256, window=32), calibrate=False).tokens
+        256
     """
     asked = chosen(analyses, model)
     text = (reading or Reading()).windows(model)

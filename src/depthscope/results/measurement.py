@@ -23,7 +23,7 @@ AXES = frozenset({
     "seed", "feature", "definition", "transition", "depth", "word_class", "policy", "target", "every", "confidence",
     "score", "level", "length", "source", "criterion", "other", "other_state", "role",
 })  # fmt: skip
-"""The only axis names (DESIGN glossary)."""
+"""The only axis names: one word for one thing in every table."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,11 @@ class Measurement:
 
     Raises:
         BadInput: when shapes, axis names or the reason for missing cells do not fit.
+
+    Example:
+        >>> found = ds.Measurement("kl_to_final", {"state": np.arange(2)}, np.array([1.5, 0.0]), "nats")
+        >>> found.at(state=0)
+        1.5
     """
 
     name: str

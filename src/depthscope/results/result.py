@@ -50,7 +50,17 @@ class Text:
 
 @dataclass(frozen=True)
 class Findings:
-    """What `conclude` returns: measurements, example tables, artefact names and notes."""
+    """What an analysis or a study found.
+
+    Args:
+        measurements: by name. examples: tables that show single cases, by name. artefacts: what was left beside the
+            tables, and what it is. notes: sentences on what to know of these numbers.
+
+    Example:
+        >>> findings = ds.open_run("runs/first")["residual_contribution"].findings
+        >>> findings.data["block_relative_norm"].dims
+        ('layer',)
+    """
 
     measurements: Mapping[str, Measurement]
     examples: Mapping[str, Table] = field(default_factory=dict)
@@ -73,7 +83,17 @@ class Findings:
 
 @dataclass(frozen=True)
 class Result:
-    """One analysis's findings with everything needed to trust, redraw and redo them."""
+    """One analysis's findings with everything needed to trust, redraw and redo them.
+
+    Args:
+        analysis: its name. parameters: all of them, defaults included. text: the words of the analysis. provenance:
+            model, revision, weights, number format, device, kernel, data and seed.
+
+    Example:
+        >>> result = ds.open_run("runs/first")["residual_contribution"]
+        >>> result["block_relative_norm"].unit
+        '1'
+    """
 
     analysis: str
     parameters: Mapping[str, Any]

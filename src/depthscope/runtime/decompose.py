@@ -35,6 +35,12 @@ def decompose(
     Raises:
         UnknownName: for another method. BadInput: for padded rows, a source of the other method, or a layer that was
             not trained.
+
+    Example:
+        >>> from depthscope.runtime.predictor import Design, Predictor, Predictors
+        >>> untrained = Predictors({2: Predictor(Design(heads=1, head_dim=8), 32)})
+        >>> ds.decompose(model, "a text", 1, untrained).novel.shape
+        torch.Size([1, 5, 32])
     """
     if method not in METHODS:
         raise UnknownName("method", method, METHODS)

@@ -1,8 +1,9 @@
 """Edits as frozen values: what to put in a tensor's place, where, and at which positions. They compose in order.
 
-from depthscope import edits
-
-run(model, texts, read=["L29.resid_post"], edit=[edits.skip(12), edits.zero("L3.H5.head_out")])
+Example:
+    >>> asked = [ds.edits.skip(2), ds.edits.zero("L3.H1.head_out")]
+    >>> ds.run(model, "a text", read=["L3.resid_post"], edit=asked)["L3.resid_post"].shape
+    torch.Size([1, 6, 32])
 """
 
 from __future__ import annotations

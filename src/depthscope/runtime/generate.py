@@ -72,6 +72,10 @@ def generate(
         Refused: for encoders, models without an unembedding, and a chat without a template.
         BadInput: for an empty prompt, more tokens than the model reads, a negative temperature, or stop texts without a
             tokenizer.
+
+    Example:
+        >>> len(ds.generate(model, "a text", max_new_tokens=3, stop=()).ids)
+        3
     """
     ids = _prompt_ids(model, prompt, chat)
     if max_new_tokens < 1 or temperature < 0:

@@ -85,6 +85,10 @@ def load(
         Refused: for float16 without `force`, for quantised weights and for several devices.
         UnknownName: for an unknown dtype or attention kernel. BadInput: for a device that is not here, and for a
             revision, device map or quantization where there is nothing that it could change.
+
+    Example:
+        >>> ds.load("tiny-llama", dtype="float32").anatomy.n_layers
+        4
     """
     name = str(name)
     wanted = named_dtype(dtype, force)

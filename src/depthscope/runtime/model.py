@@ -106,6 +106,10 @@ class Model:
         net: the loaded network, in evaluation mode.
         tokenizer: with `encode`, `decode` and `convert_ids_to_tokens`; None for models that read no text.
         provenance: name, revision, recipe to load it again, weights hash.
+
+    Example:
+        >>> model.name, model.anatomy.n_layers, model.anatomy.d_model
+        ('tiny-llama', 4, 32)
     """
 
     net: nn.Module

@@ -105,6 +105,10 @@ def run(
 
     Raises:
         Refused: when a site does not exist in this architecture; BadInput: when text or sites are malformed.
+
+    Example:
+        >>> ds.run(model, ["a text"], read=["L1.attn_out"], edit=[ds.edits.skip(0)])["L1.attn_out"].shape
+        torch.Size([1, 6, 32])
     """
     batch = as_batch(model, batch).to(model.device)
     sites, measured = _sites(model, read), _sites(model, norms)

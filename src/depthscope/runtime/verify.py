@@ -56,12 +56,18 @@ class Verdict:
 
 
 def verify(model: Model, laws: Iterable[int] = (), batch: Batch | None = None) -> tuple[Verdict, ...]:
-    """Run the laws of DESIGN section 4 on a loaded model.
+    """What each law says of the loaded weights: that what is read of them is what the model computes.
+
+    A verdict is "holds", "broken", "refused" or "not applicable", with the worst error and its tolerance, or a reason.
 
     Args:
         model: any loaded model.
         laws: numbers of the laws to run; empty means all.
         batch: rows of equal length to run them on; by default those of `probe`.
+
+    Example:
+        >>> {verdict.status for verdict in ds.verify(model)}
+        {'holds'}
     """
     batch = batch or probe(model)
     wanted = set(laws) or {number for number, _, _ in LAWS}

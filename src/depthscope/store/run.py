@@ -25,6 +25,10 @@ class Run(Mapping[str, Result]):
     Args:
         path: the run folder.
         manifest: what manifest.json says about the model, the data and the command.
+
+    Example:
+        >>> list(ds.open_run("runs/first"))
+        ['residual_contribution']
     """
 
     def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
@@ -86,6 +90,10 @@ def open_run(path: Path | str) -> Run:
 
     Raises:
         StoreError: there is no folder, no manifest, a damaged one, or one of an unknown schema.
+
+    Example:
+        >>> ds.open_run("runs/first").complete
+        True
     """
     folder = Path(path)
     if not (folder / MANIFEST).is_file():
