@@ -92,6 +92,12 @@ def test_gpt2_that_scales_by_depth_is_made_up_for(tmp_path: Path):
     assert_close(weights["transformer.h.1.attn.c_attn.weight"][:, :32], old[:, :32] * (2 / 4))
 
 
+def test_a_network_that_takes_softmax_in_float32_is_exported_in_float64_too(tmp_path: Path):
+    model = tiny("gemma2", torch.float64)
+    made = export(model, kept(model, 1), tmp_path / "out")
+    assert made.checks.logits <= 1e-6
+
+
 @pytest.mark.parametrize(
     ("family", "rule", "changes"),
     [
