@@ -84,9 +84,7 @@ def audit(
     windows = windows.shuffled(seed) if null == "shuffled" else windows
     lenses = lenses_of(lens, model)
     begun = time.perf_counter()
-    laws = verified(
-        model, force, Path(out) / MANIFEST
-    )  # before the folder is made: a refusal leaves nothing behind
+    laws = verified(model, force, Path(out) / MANIFEST)  # before there is a folder that a refusal would leave
     seconds = {"verify": time.perf_counter() - begun}
     with RunFolder.open_or_create(out, _key(model, windows, seed, window, lenses)) as folder:
         auditor = Session(model, windows, folder, seed, workers, budget, progress, seconds, lenses)

@@ -74,11 +74,6 @@ class ClassOnsets:
         return {"word_class": np.asarray(self.classes)}
 
     @property
-    def onset_axes(self) -> dict[str, np.ndarray]:
-        """Class, definition and k."""
-        return {**self.axes, **self.shared_axes}
-
-    @property
     def shared_axes(self) -> dict[str, np.ndarray]:
         """Definition and k."""
         return {"definition": np.asarray(DEFINITIONS), "k": np.asarray(self.ranks)}

@@ -103,21 +103,16 @@ def load(
         "quantization": quantization, "force": force or None,
     }  # fmt: skip
     source = find(name)
-    if Path(source.where).exists():
-        must_be_none(name, revision=revision)
-    if source.glasslm:
-        must_be_none(name, device_map=device_map, quantization=quantization)
+    idle = {"device_map": device_map, "quantization": quantization} if source.glasslm else {}
+    must_be_none(name, revision=revision if Path(source.where).exists() else None, **idle)
     options = Options(revision, wanted, device_map, attn_implementation, trust_remote_code, quantization)
     net, tokenizer, found = _opened(source, options)
     net = _settled(net, wanted, None if device_map is not None else device)
     recipe = {"load": name, **{key: value for key, value in asked.items() if value is not None}}
     provenance = {
-        "name": name,
-        "revision": found,
-        "recipe": recipe,
-        "weights_hash": weights_hash(net),
+        "name": name, "revision": found, "recipe": recipe, "weights_hash": weights_hash(net),
         "license": source.licence or _stated_licence(source.where),
-    }
+    }  # fmt: skip
     return _modelled(net, tokenizer, provenance)
 
 

@@ -72,13 +72,6 @@ class Batch:
             inputs, mask, tuple(documents) or tuple(str(k) for k in range(len(rows))), tuple(range(len(rows)))
         )
 
-    def first_tokens(self, length: int) -> Batch:
-        """The same rows cut to their first tokens (exact for causal models)."""
-        inputs = {
-            name: value[:, :length] if value.dim() == 2 else value for name, value in self.inputs.items()
-        }
-        return replace(self, inputs=inputs, mask=self.mask[:, :length])
-
     def select(self, rows: Sequence[int]) -> Batch:
         """Some rows of the batch."""
         index = torch.as_tensor(list(rows))

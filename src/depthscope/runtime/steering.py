@@ -265,11 +265,6 @@ class _Steered:
         return steered(stream, self.follower(stream), self.change, self.first)
 
 
-def mean_length(rows: Float[Tensor, "item d_model"]) -> float:
-    """Mean Euclidean length of rows, the unit of the strength of a vector."""
-    return float(torch.linalg.vector_norm(rows.double(), dim=-1).mean())
-
-
 def unit(vectors: Sequence[Tensor] | Tensor) -> Tensor:
     """Vectors of length 1 along the last axis; a vector of length 0 stays 0."""
     stacked = vectors if isinstance(vectors, Tensor) else torch.stack(list(vectors))
