@@ -137,6 +137,19 @@ def test_the_page_says_the_choice_with_its_intervals_in_both_languages(run: Run,
     assert ("状態" in text) == (language == "ja")
 
 
+def test_less_time_is_said_only_where_the_whole_range_is_less(run: Run):
+    for seconds, said in ((0.01, True), (1.0, False)):
+        story = Story(run, "en")
+        found = story.found["seconds"]
+        first, last = int(story.about["state"]), int(story.about["depth"])
+        low = np.where(found.axes["state"] == first, seconds / 2, 0.4)
+        high = np.where(found.axes["state"] == first, seconds, 0.5)
+        made = {**story.found.findings.measurements, "seconds": replace(found, value=high, low=low, high=high)}
+        vars(story)["found"] = made
+        assert first < last
+        assert ("not shown" in story.saving()) != said
+
+
 def test_names_in_the_page_are_text_and_never_markup(run: Run, tmp_path: Path):
     shutil.copytree(run.path, tmp_path / "run")
     bad = "<script>alert(1)</script>"

@@ -110,7 +110,7 @@ class Story:
         return [
             self.say("choice_last" if last else "choice_earlier", state=about["state"], depth=depth, norm=norm,
                      pooling=about["pooling"]),
-            self._evidence(), self._saving(), self._robust(), self._next(),
+            self._evidence(), self.saving(), self._robust(), self._next(),
         ]  # fmt: skip
 
     def _evidence(self) -> str:
@@ -125,7 +125,8 @@ class Story:
             difference=_at(self.found["difference"]),
         )  # fmt: skip
 
-    def _saving(self) -> str:
+    def saving(self) -> str:
+        """How many parameters are saved, and how much time where the whole range is less."""
         state, depth = int(self.about["state"]), int(self.about["depth"])
         if state == depth:
             return self.say("saving_none")
@@ -136,9 +137,8 @@ class Story:
             1 - _ratio(own.high, whole.low),
             1 - _ratio(own.low, whole.high),
         )
-        return self.say(
-            "saving_some", own=parameters.at(state=state), all=parameters.at(state=depth), time=share
-        )
+        key = "saving_some" if (share.low or 0.0) > 0 else "saving_parameters"
+        return self.say(key, own=parameters.at(state=state), all=parameters.at(state=depth), time=share)
 
     def _robust(self) -> str:
         flips = self.found["flip_rate"]
