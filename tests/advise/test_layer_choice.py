@@ -144,7 +144,10 @@ def test_less_time_is_said_only_where_the_whole_range_is_less(run: Run):
         first, last = int(story.about["state"]), int(story.about["depth"])
         low = np.where(found.axes["state"] == first, seconds / 2, 0.4)
         high = np.where(found.axes["state"] == first, seconds, 0.5)
-        made = {**story.found.findings.measurements, "seconds": replace(found, value=high, low=low, high=high)}
+        made = {
+            **story.found.findings.measurements,
+            "seconds": replace(found, value=high, low=low, high=high),
+        }
         vars(story)["found"] = made
         assert first < last
         assert ("not shown" in story.saving()) != said
