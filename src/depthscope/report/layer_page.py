@@ -24,6 +24,8 @@ from depthscope.store.atomic import read_json, write_text
 from depthscope.store.run import Run
 
 ANALYSIS = "choose_layer"
+ALL_WORK = 0.995
+"""From this share of all work on, the search saved no reading that could be told."""
 FEW = 100
 """Fewer items kept back than this are a caution."""
 HEADLINE = ("choice", "evidence", "saving", "robust", "next")
@@ -191,8 +193,9 @@ class Story:
     def _searched(self) -> tuple[str, ...]:
         score, share = self.found["score"], self.found["block_share"].scalar()
         looked, states = len(score.axes["state"]), int(self.about["depth"]) + 1
-        said = [self.say("search_told", looked=looked, states=states, best=self.about["best"]),
-                self.say("search_depth", share=f"{share:.2f}")]  # fmt: skip
+        said = [self.say("search_told", looked=looked, states=states, best=self.about["best"])]
+        if share < ALL_WORK:
+            said.append(self.say("search_depth", share=f"{share:.2f}"))
         sides = self.about["sides"]
         return (
             *said,
