@@ -54,6 +54,8 @@ def test_who_never_leaves_writes_the_whole_models_text_and_pays_for_looking(run:
     assert found["agreement"].value[never] == 1
     assert found["gross_saving"].value[never] == 0
     assert found["net_saving"].value[never] < 0
+    spent = -float(found["net_saving"].value[never])
+    assert f"{spent:.1%} more operations are spent" in run["exit_price"].findings.notes[1 + never]
     for name in ("damage", "copy_cost"):
         np.testing.assert_allclose(found[name].value[never], 0, atol=1e-12)
 

@@ -91,3 +91,28 @@ def test_exits_pay_or_not_or_it_is_not_decided(interval: Interval, decided: bool
     said = rules.exits_pay(of("early_exit", found))
     assert said.decided == decided
     assert words in said.sentence
+
+
+@pytest.mark.parametrize(
+    ("saved", "damage", "decided", "words"),
+    [
+        ((0.2, 0.1, 0.3), (0.05, 0.0, 0.09), True, "At confidence 0.9 exits save operations"),
+        ((0.2, 0.1, 0.3), (0.5, 0.2, 0.8), True, "Exits do not pay"),
+        ((-2.5, -2.8, -2.2), (0.05, 0.0, 0.09), True, "Exits do not pay"),
+        ((0.2, 0.1, 0.3), (0.05, 0.0, 0.3), False, "Not decided"),
+        ((0.1, -0.1, 0.3), (0.05, 0.0, 0.09), False, "Not decided"),
+    ],
+)
+def test_exits_pay_in_written_text_where_they_save_and_do_no_harm(
+    saved: Interval, damage: Interval, decided: bool, words: str
+):
+    axes: dict[str, list[object]] = {"confidence": [0.5, 0.9]}
+    found = (filled("net_saving", axes, (-3.0, -4.0, -2.0)), filled("damage", axes, (9.0, 8.0, 9.5)))
+    for each, interval in zip(found, (saved, damage), strict=True):
+        for part, value in zip((each.value, each.low, each.high), interval, strict=True):
+            assert part is not None
+            part[1] = value  # the other confidence neither saves nor spares the text
+    said = rules.exits_pay_in_writing(of("exit_price", *found))
+    assert said.decided == decided
+    assert words in said.sentence
+    assert "threshold 0.1" in said.because

@@ -173,11 +173,20 @@ class ExitPrice:
         state, net, same = (found[name].value for name in ("exit_state", "net_saving", "agreement"))
         count = found["agreement"].columns()["n"]
         return [
-            f"Confidence {confidence:g}: tokens leave at state {state[k]:.1f} of {last}, {net[k]:+.1%} of the "
-            f"operations are saved, {same[k]:.0%} of the tokens are those of the whole model "
+            f"Confidence {confidence:g}: tokens leave at state {state[k]:.1f} of {last}, {_spent(float(net[k]))}, "
+            f"{same[k]:.0%} of the tokens are those of the whole model "
             f"(n = {count[k]} documents x {self.tokens} tokens)."
             for k, confidence in enumerate(self.confidence)
         ]
+
+
+def _spent(saved: float) -> str:
+    """What a share of operations saved means, where it is below 0 too."""
+    return (
+        f"{saved:.1%} of the operations are saved"
+        if saved >= 0
+        else f"{-saved:.1%} more operations are spent"
+    )
 
 
 def verdict(confidence: Sequence[float], exits: Sequence[Measurement], allowed: float) -> str:

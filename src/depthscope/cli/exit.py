@@ -101,8 +101,12 @@ def _tell(given: Run, own: Run, pages: list[Path], seconds: float, as_json: bool
         runs = [str(given.path), str(own.path)]
         say_json({"runs": runs, "reports": [str(p) for p in pages], "notes": list(notes), "seconds": seconds})
         return
-    for line in notes:
-        typer.echo(line)
+    for where, run, name in (
+        ("On the given text:", given, "early_exit"),
+        ("In text that the model writes:", own, "exit_price"),
+    ):
+        for line in (where, *run[name].findings.notes):
+            typer.echo(line)
     typer.echo(f"done in {seconds:.1f} s", err=True)
     for path in pages or [given.path, own.path]:
         typer.echo(str(path))

@@ -10,6 +10,8 @@ from depthscope.report.sentence import Cell, Verdict
 from depthscope.results.result import Result
 
 Results = Mapping[str, Result]
+ALLOWED = 0.1
+"""Damage in nats a token where a run does not say what it allowed."""
 
 
 def frequent_first(results: Results) -> Verdict:
@@ -80,6 +82,31 @@ def exits_pay(results: Results) -> Verdict:
         sentence = f"At {target} % agreement no policy saves operations: looking costs more than it saves."
     else:
         return Verdict(topic, "Not decided: the interval of the best saving holds 0.", False, because)
+    return Verdict(topic, sentence, True, because)
+
+
+def exits_pay_in_writing(results: Results) -> Verdict:
+    """Whether exits pay in text that the model writes: a saving above 0 at a confidence whose damage is allowed."""
+    topic = "Whether tokens could leave early in text that the model writes"
+    result = results["exit_price"]
+    saved, damage = result["net_saving"], result["damage"]
+    allowed = float(result.parameters.get("allowed", ALLOWED))
+    cells = {
+        float(c): (Cell.of(saved, confidence=c), Cell.of(damage, confidence=c))
+        for c in saved.axes["confidence"]
+    }
+    best = max(cells, key=lambda c: cells[c][0].value)
+    because = (
+        f"exit_price/net_saving is largest at confidence {best:g}: {cells[best][0].said()}, threshold 0; "
+        f"exit_price/damage there is {cells[best][1].said()} nats, threshold {allowed:g}."
+    )
+    paying = [f"{c:g}" for c, (net, harm) in cells.items() if net.low > 0 and harm.high <= allowed]
+    if paying:
+        sentence = f"At confidence {', '.join(paying)} exits save operations and the text stays as good."
+    elif all(net.high <= 0 or harm.low > allowed for net, harm in cells.values()):
+        sentence = "Exits do not pay: at every confidence they save no operation or damage the text too much."
+    else:
+        return Verdict(topic, "Not decided whether exits pay: more documents are needed.", False, because)
     return Verdict(topic, sentence, True, because)
 
 

@@ -216,6 +216,7 @@ RULES: tuple[tuple[str, Callable[[Results], Verdict]], ...] = (
     ("frequency_onset", early_guesses.frequent_first),
     ("pos_depth", early_guesses.function_words_first),
     ("early_exit", early_guesses.exits_pay),
+    ("exit_price", early_guesses.exits_pay_in_writing),
     ("residual_contribution", residual.writes_turn),
     ("residual_width", residual.late_width),
     ("layer_skip", cheapest_layers),
