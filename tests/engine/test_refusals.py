@@ -15,10 +15,11 @@ from depthscope.analyses.fact_depth import FactDepth
 from depthscope.analyses.logit_lens import LogitLens
 from depthscope.engine.audit import audit
 from depthscope.engine.choice import FIRST, chosen
-from depthscope.errors import BadInput, EmptyMaterial, LawBroken, NonFinite, Refused, UnknownName
+from depthscope.errors import BadInput, EmptyMaterial, LawBroken, NonFinite, Refused, StoreError, UnknownName
 from depthscope.registry import FAMILIES
 from depthscope.runtime.model import Model
 from depthscope.runtime.tiny import assembled, tiny
+from depthscope.store.run import open_run
 
 CHEAP = ["residual_contribution"]
 
@@ -77,6 +78,19 @@ def test_a_material_that_cannot_be_read_leaves_a_finished_run_as_it_was(llama: M
     assert (out / "manifest.json").read_bytes() == before
     assert not (out / "results" / "corpus_statistics.json").exists()
     assert not (tmp_path / "other").exists()
+
+
+def test_the_same_command_writes_damaged_and_missing_tables_again(llama: Model, tmp_path: Path):
+    out = tmp_path / "run"
+    audit(llama, CHEAP, out=out, **HOW)
+    table = out / "measurements" / CHEAP[0] / "block_relative_norm.parquet"
+    before = table.read_bytes()
+    for harm in (table.unlink, lambda: table.write_bytes(before[:99])):
+        harm()
+        with pytest.raises(StoreError):
+            open_run(out)[CHEAP[0]]
+        audit(llama, CHEAP, out=out, **HOW)
+        assert table.read_bytes() == before
 
 
 def test_an_unknown_analysis_says_which_was_meant(llama: Model, tmp_path: Path):

@@ -202,3 +202,11 @@ def test_a_folder_of_other_files_is_left_without_a_trace(tmp_path: Path):
     with pytest.raises(StoreError, match="not a run"):
         RunFolder.open_or_create(tmp_path, KEY)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("stored", ['{"analysis": "lens"}', '{"analysis": 3, "measurements": 4}', "[]", "{"])
+def test_a_result_that_lacks_what_it_needs_is_damaged(tmp_path: Path, stored: str):
+    path = written(tmp_path / "run")
+    (path / "results" / "lens.json").write_text(stored)
+    with pytest.raises(StoreError, match=r"lens\.json .*repeat the command that made it"):
+        Run(path, {})["lens"]

@@ -19,7 +19,7 @@ from depthscope.engine.provenance import described, identity
 from depthscope.engine.shard import Shard, planned
 from depthscope.engine.source import Source
 from depthscope.engine.tally import Tally, fold
-from depthscope.errors import NonFinite
+from depthscope.errors import NonFinite, StoreError, UnknownName
 from depthscope.materials.window import Material, Windows
 from depthscope.results.result import Result
 from depthscope.runtime.lens import Lens
@@ -257,7 +257,14 @@ def _digest(content: object) -> str:
 
 
 def _done(run: Run, name: str, analysis: Analysis | None) -> bool:
-    """True where the folder holds this analysis's result with the same parameters; with any, where None is asked."""
-    if name not in run or analysis is None:
-        return name in run
-    return json.loads(json.dumps(dict(run[name].parameters))) == json.loads(json.dumps(parameters(analysis)))
+    """True where the folder holds this analysis's result with the same parameters; with any, where None is asked.
+
+    A result whose files are damaged or gone is not done: it is concluded again from its tallies.
+    """
+    try:
+        found = run[name]
+    except (StoreError, UnknownName):
+        return False
+    if analysis is None:
+        return True
+    return json.loads(json.dumps(dict(found.parameters))) == json.loads(json.dumps(parameters(analysis)))

@@ -19,6 +19,8 @@ from depthscope.errors import StoreError, StoreFull
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 CLOSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+AGAIN = "repeat the command that made it; where that stops at it too, give it another folder."
+"""What to do about a damaged file: what has tallies or steps behind it is written again by the same command."""
 
 
 def store_error(error: OSError, path: Path) -> StoreError:
@@ -99,12 +101,10 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise store_error(error, path) from error
     except ValueError as error:
-        raise StoreError(f"{path} is damaged ({error}); delete it and repeat the run command.") from error
+        raise StoreError(f"{path} is damaged ({error}); {AGAIN}") from error
     if not isinstance(content, dict):
         found = type(content).__name__
-        raise StoreError(
-            f"{path} should hold a JSON object, not a {found}; delete it and repeat the run command."
-        )
+        raise StoreError(f"{path} should hold a JSON object, not a {found}; {AGAIN}")
     return content
 
 

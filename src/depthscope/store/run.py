@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from depthscope.errors import StoreError, UnknownName
 from depthscope.results.result import Findings, Result, Text
-from depthscope.store.atomic import read_json
+from depthscope.store.atomic import AGAIN, read_json
 from depthscope.store.folder import MANIFEST, RunFolder
 from depthscope.store.tables import SCHEMA, read_measurement, read_table
 
@@ -42,10 +42,9 @@ class Run(Mapping[str, Result]):
 
     def __getitem__(self, name: str) -> Result:
         if name not in self._read:
-            path = self.path / "results" / f"{name}.json"
             if name not in list(self):
                 raise UnknownName(f"analysis in {self.path}", name, list(self))
-            self._read[name] = _result(self.path, read_json(path))
+            self._read[name] = _result(self.path, name)
         return self._read[name]
 
     def __contains__(self, name: object) -> bool:
@@ -108,7 +107,16 @@ def open_run(path: Path | str) -> Run:
     return Run(folder, manifest)
 
 
-def _result(folder: Path, stored: Mapping[str, Any]) -> Result:
+def _result(folder: Path, name: str) -> Result:
+    path = folder / "results" / f"{name}.json"
+    stored = read_json(path)
+    try:
+        return _read_result(folder, stored)
+    except (KeyError, TypeError) as error:
+        raise StoreError(f"{path} is damaged (it lacks or does not know {error}); {AGAIN}") from error
+
+
+def _read_result(folder: Path, stored: Mapping[str, Any]) -> Result:
     analysis = stored["analysis"]
     measured, shown = folder / "measurements" / analysis, folder / "examples" / analysis
     findings = Findings(

@@ -17,7 +17,7 @@ import numpy as np
 
 from depthscope.errors import StoreError
 from depthscope.results.measurement import COLUMNS, Measurement, Table
-from depthscope.store.atomic import store_error, write_bytes
+from depthscope.store.atomic import AGAIN, store_error, write_bytes
 
 ArrowArray = Any  # pyarrow comes without types
 ArrowTable = Any
@@ -128,7 +128,7 @@ def _read(path: Path) -> tuple[ArrowTable, dict[str, str]]:
     try:
         table = pq.ParquetFile(path).read()
     except pa.ArrowInvalid as error:
-        raise StoreError(f"{path} is damaged ({error}); delete it and repeat the run command.") from error
+        raise StoreError(f"{path} is damaged ({error}); {AGAIN}") from error
     except OSError as error:
         raise store_error(error, path) from error
     meta = {key.decode(): text.decode() for key, text in (table.schema.metadata or {}).items()}
