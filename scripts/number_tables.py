@@ -35,11 +35,13 @@ def _found(numbers: Numbers, analysis: str, asked: str) -> Measurement:
     words = {word: kept[word] for word in ("unit", "note", "missing")}
     whole = Measurement(parsed["name"], axes, **parts, **words)  # pyright: ignore[reportArgumentType]
     asked_labels = {found["axis"]: found["label"] for found in LABEL.finditer(parsed["labels"])}
-    return whole.select(**{axis: _label(v) for axis, v in asked_labels.items()})
+    return whole.select(**{axis: _label(v, axes.get(axis)) for axis, v in asked_labels.items()})
 
 
-def _label(text: str) -> int | float | str:
-    """A label as its axis holds it: a whole number, a number with a point, or a word."""
+def _label(text: str, labels: np.ndarray | None) -> int | float | str:
+    """A label as its axis holds it: a whole number, a number with a point, or a word (such as a bucket `1`)."""
+    if labels is not None and labels.dtype.kind == "U":
+        return text
     if text.isdigit():
         return int(text)
     return float(text) if re.fullmatch(r"-?\d+\.\d+", text) else text

@@ -144,6 +144,14 @@ def test_several_labels_pick_one_cell(toy: Run):
     assert script.rendered(asked, numbers, ROOT) == "0.5000"
 
 
+def test_a_label_is_a_word_where_its_axis_holds_words():
+    found = {"axes": {"bucket": ["1", "2"], "k": [1, 10]}, "value": [[0.1, 0.2], [0.3, 0.4]]}
+    numbers = {
+        "analyses": {"toy": {"measurements": {"onset": {**found, "unit": "1", "note": "", "missing": ""}}}}
+    }
+    assert tables.table(numbers, "cell", "toy", "onset[bucket=1][k=10]") == "0.2000"
+
+
 def test_curves_of_different_axes_are_refused(toy: Run):
     with pytest.raises(ValueError, match="different axes"):
         tables.curves({"a": curve("a", [1.0, 2.0]), "b": curve("b", [1.0, 2.0, 3.0])})
