@@ -13,6 +13,7 @@ from depthscope.errors import BadInput, RunMismatch, StoreError, UnknownName
 from depthscope.results.measurement import Measurement, Table
 from depthscope.results.result import Findings, Result, Text
 from depthscope.store.run import Run, RunFolder, open_run
+from depthscope.store.totals import read_sums
 
 TEXT = Text("Title", "Why?", "So.", "Look.", "Careful.", "Me 2020.")
 
@@ -210,3 +211,11 @@ def test_a_result_that_lacks_what_it_needs_is_damaged(tmp_path: Path, stored: st
     (path / "results" / "lens.json").write_text(stored)
     with pytest.raises(StoreError, match=r"lens\.json .*repeat the command that made it"):
         Run(path, {})["lens"]
+
+
+def test_a_damaged_tally_is_named(tmp_path: Path):
+    (tmp_path / "totals").mkdir()
+    assert read_sums(tmp_path, "lens") == {}
+    (tmp_path / "totals" / "lens.npz").write_bytes(b"PK rubbish")
+    with pytest.raises(StoreError, match=r"lens\.npz is damaged .*delete it and repeat the command"):
+        read_sums(tmp_path, "lens")

@@ -18,6 +18,7 @@ import numpy as np
 
 from depthscope.errors import BadInput
 from depthscope.store.atomic import write_bytes
+from depthscope.store.totals import arrays_in
 
 Arrays = dict[str, np.ndarray]
 Own = TypeVar("Own", bound="Part")
@@ -399,8 +400,12 @@ class Tally(Mapping[str, Part]):
 
     @classmethod
     def load(cls, path: Path) -> Tally:
-        """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as stored:
+        """Read what `save` wrote.
+
+        Raises:
+            StoreError: the file is gone or damaged.
+        """
+        with arrays_in(path) as stored:
             found: dict[tuple[str, str], Arrays] = {}
             for name in stored.files:
                 part, kind, field = name.rsplit("/", 2)

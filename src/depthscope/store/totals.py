@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from depthscope.errors import StoreError
 
 TOTALS = "totals"
 """Folder of the folded tallies, one .npz an analysis; its arrays are called `<part>/<kind>/<field>`."""
@@ -24,12 +30,30 @@ class DocumentSums:
         return DocumentSums(self.units, self.sums[..., place], self.counts[..., place])
 
 
+@contextmanager
+def arrays_in(path: Path) -> Generator[np.lib.npyio.NpzFile]:
+    """The arrays of a tally's file, each read when it is asked for.
+
+    Raises:
+        StoreError: the file is gone or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            yield stored
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise StoreError(f"{path} is damaged ({error}); delete it and repeat the command.") from error
+
+
 def read_sums(run: Path, analysis: str) -> dict[str, DocumentSums]:
-    """The parts of an analysis's folded tally that are kept by document; empty where the run kept none."""
+    """The parts of an analysis's folded tally that are kept by document; empty where the run kept none.
+
+    Raises:
+        StoreError: the tally's file is damaged.
+    """
     path = run / TOTALS / f"{analysis}.npz"
     if not path.exists():
         return {}
-    with np.load(path, allow_pickle=False) as stored:
+    with arrays_in(path) as stored:
         names = [
             n.removesuffix("/per_document/units") for n in stored.files if n.endswith("/per_document/units")
         ]
