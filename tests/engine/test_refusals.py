@@ -102,6 +102,11 @@ def test_an_unknown_analysis_says_which_was_meant(llama: Model, tmp_path: Path):
     assert not (tmp_path / "run").exists()
 
 
+def test_what_is_no_list_of_analyses_is_refused(llama: Model):
+    with pytest.raises(BadInput, match=r"give a list, as \['logit_lens'\]"):
+        chosen("logit_lens", llama)
+
+
 def test_no_analysis_at_all_is_refused(llama: Model):
     with pytest.raises(BadInput, match="no analysis to run"):
         chosen([], llama)

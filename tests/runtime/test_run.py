@@ -219,3 +219,18 @@ def test_a_batch_keeps_documents_and_masks_rows_of_unequal_length() -> None:
     assert set(Batch.of_ids(IDS).inputs) == {"input_ids"}
     with pytest.raises(BadInput, match="at least one token"):
         Batch.of_ids([[5], []])
+
+
+@pytest.mark.parametrize(
+    ("family", "ids", "said"),
+    [
+        ("llama", [[5, 9999]], "token ids from 5 to 9999; tiny-llama has ids 0 to 95"),
+        ("llama", [[5, -1]], "token ids from -1 to 5"),
+        ("llama", [[5.0, 6.0]], "whole numbers"),
+        ("llama", [5, 6], "whole numbers"),
+        ("gpt2", [[5] * 300], "300 tokens are more than the 128 positions that tiny-gpt2 has learnt"),
+    ],
+)
+def test_ids_that_a_model_cannot_read_are_refused_before_it_runs(family: str, ids: list[object], said: str):
+    with pytest.raises(BadInput, match=said):
+        run(tiny(family), torch.tensor(ids), read=["L1.resid_post"])

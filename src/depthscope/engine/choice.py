@@ -45,6 +45,8 @@ def chosen(analyses: Iterable[str | Analysis] | None, model: Model) -> Chosen:
         UnknownName: for an unknown name. Refused: when a named analysis refuses the model.
         BadInput: for no analysis, or one that is named twice with different parameters. What `Particular` ones raise.
     """
+    if isinstance(analyses, str):
+        raise BadInput(f"analyses={analyses!r} is one text; give a list, as [{analyses!r}]")
     named: dict[str, Analysis] = {}
     implied: dict[str, Analysis] = {}
     refused: dict[str, str] = {}
@@ -88,6 +90,8 @@ def _resolved(item: str | Analysis) -> tuple[str, Analysis]:
     """Name and object. One of ours is called by its file, an object from elsewhere by its class in snake case."""
     if isinstance(item, str):
         return item, ANALYSES[item]()
+    if not hasattr(item, "needs"):
+        raise BadInput(f"{item!r} is no analysis; give a name, or an object with needs, observe and conclude")
     package, _, file = type(item).__module__.rpartition(".")
     own = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(item).__name__).lower()
     return (file if package == ANALYSES.package else own), item

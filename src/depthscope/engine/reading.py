@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from depthscope.errors import BadInput, Refused
 from depthscope.materials.edges import Bos
 from depthscope.materials.reserved import read_free
 from depthscope.materials.text import cut
 from depthscope.materials.window import Windows
-from depthscope.runtime.model import Model
+from depthscope.runtime.model import Model, learnt_positions
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Reading:
             raise Refused(
                 f"{model.name} reads {model.anatomy.family.reads}, it has no tokenizer; an audit reads text"
             )
-        limit = _learnt_positions(model)
+        limit = learnt_positions(model)
         if limit is not None and self.window > limit:
             raise BadInput(
                 f"--window {self.window} is longer than the {limit} positions that {model.name} has learnt; "
@@ -60,10 +58,3 @@ class Reading:
             documents, tokenizer, source=source, tokens=self.tokens, window=self.window, bos=self.bos,
             model_type=model_type, max_length=self.max_length, chat=self.chat,
         )  # fmt: skip
-
-
-def _learnt_positions(model: Model) -> int | None:
-    """How many positions have an embedding of their own; None where positions are computed (rotary) or not encoded."""
-    tables = [name for name, module in model.net.named_modules() if isinstance(module, nn.Embedding)]
-    learnt = any("pos" in name or name.endswith("wpe") for name in tables)
-    return getattr(model.config, "max_position_embeddings", None) if learnt else None

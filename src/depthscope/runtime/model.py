@@ -150,3 +150,10 @@ class Model:
             resolve(net, family, self.anatomy.name, self.anatomy.guessed),
             self.provenance,
         )
+
+
+def learnt_positions(model: Model) -> int | None:
+    """How many positions have an embedding of their own; None where positions are computed (rotary) or not encoded."""
+    tables = [name for name, module in model.net.named_modules() if isinstance(module, nn.Embedding)]
+    learnt = any("pos" in name or name.endswith("wpe") for name in tables)
+    return getattr(model.config, "max_position_embeddings", None) if learnt else None

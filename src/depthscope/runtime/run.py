@@ -18,7 +18,7 @@ from depthscope.errors import BadInput, Refused
 from depthscope.runtime.attention import Heads, listening
 from depthscope.runtime.edits import Edit
 from depthscope.runtime.hooks import Enough, Tap, Tape, hooked
-from depthscope.runtime.model import Batch, Model
+from depthscope.runtime.model import Batch, Model, learnt_positions
 from depthscope.runtime.wiring import mid_is_sum, taps, wire
 
 Call = tuple[tuple[Any, ...], Mapping[str, Any]]
@@ -147,10 +147,15 @@ class _Norms(dict[Site, Tensor]):
 
 
 def as_batch(model: Model, batch: Batch | str | Sequence[str] | Tensor) -> Batch:
-    """A Batch of whatever `run` accepts."""
+    """A Batch of whatever `run` accepts.
+
+    Raises:
+        BadInput: for nothing to read, ids that are no tokens of the model, or more of them than it has positions.
+    """
     if isinstance(batch, Batch):
         return batch
     if isinstance(batch, Tensor):
+        _must_be_tokens(model, batch)
         return Batch.of_ids(batch)
     texts = [batch] if isinstance(batch, str) else list(batch)
     if model.tokenizer is None:
@@ -158,7 +163,26 @@ def as_batch(model: Model, batch: Batch | str | Sequence[str] | Tensor) -> Batch
     ids = [model.tokenizer.encode(text) for text in texts]
     if not ids or min(map(len, ids)) == 0:
         raise BadInput("a text gave no tokens; give at least one token a row")
+    _must_have_room(model, max(map(len, ids)))
     return Batch.of_ids(ids, pad=getattr(model.tokenizer, "pad_token_id", None) or 0)
+
+
+def _must_be_tokens(model: Model, ids: Tensor) -> None:
+    """An id outside the embedding is an error of memory on a CPU, and the end of the process on an accelerator."""
+    size = int(model.net.get_input_embeddings().weight.shape[0])  # pyright: ignore[reportCallIssue]
+    if ids.dim() != 2 or ids.is_floating_point():
+        raise BadInput(f"token ids are whole numbers [row token], not {ids.dtype} of shape {list(ids.shape)}")
+    if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < size:
+        raise BadInput(
+            f"token ids from {int(ids.min())} to {int(ids.max())}; {model.name} has ids 0 to {size - 1}"
+        )
+    _must_have_room(model, ids.shape[1])
+
+
+def _must_have_room(model: Model, tokens: int) -> None:
+    limit = learnt_positions(model)
+    if limit is not None and tokens > limit:
+        raise BadInput(f"{tokens} tokens are more than the {limit} positions that {model.name} has learnt")
 
 
 def quiet(model: Model) -> dict[str, bool]:

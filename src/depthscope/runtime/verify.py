@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from depthscope.errors import Refused
+from depthscope.errors import BadInput, Refused
 from depthscope.runtime.laws import HALF, LAWS, Errors, Law, NotApplicable
 from depthscope.runtime.model import Batch, Model
 from depthscope.runtime.tiny import PlainTokenizer
@@ -65,12 +65,18 @@ def verify(model: Model, laws: Iterable[int] = (), batch: Batch | None = None) -
         laws: numbers of the laws to run; empty means all.
         batch: rows of equal length to run them on; by default those of `probe`.
 
+    Raises:
+        BadInput: for a law that does not exist.
+
     Example:
         >>> {verdict.status for verdict in ds.verify(model)}
         {'holds'}
     """
     batch = batch or probe(model)
-    wanted = set(laws) or {number for number, _, _ in LAWS}
+    known = {number for number, _, _ in LAWS}
+    wanted = set(laws) or known
+    if wanted - known:
+        raise BadInput(f"laws={sorted(wanted)}: there are laws {', '.join(map(str, sorted(known)))}")
     return tuple(_judged(model, batch, number, title, law) for number, title, law in LAWS if number in wanted)
 
 
