@@ -29,7 +29,7 @@ from planted import (
 from torch import Tensor
 
 from depthscope.analyses.layer_skip import LayerSkip
-from depthscope.errors import BadInput, Refused
+from depthscope.errors import BadInput, Refused, UnknownName
 from depthscope.runtime.model import Model
 from depthscope.runtime.tiny import tiny
 
@@ -244,7 +244,11 @@ def test_counts_say_how_many_positions_each_kind_of_skip_read(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: LayerSkip(protect="everything"), BadInput, "'sinks', 'first' or 'none'"),
+        (
+            lambda: LayerSkip(protect="everything"),
+            UnknownName,
+            "protect 'everything'; known: first, none, sinks",
+        ),
         (lambda: LayerSkip(layers=(2, 9)), Refused, r"layers \[9\] do not exist, it has layers 0 to 5"),
         (lambda: LayerSkip(tokens=16, documents=8), BadInput, "fewer than 4 tokens"),
         (lambda: LayerSkip(future=-1), BadInput, "future=-1 .splits. must be 0 or more"),

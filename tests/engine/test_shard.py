@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from depthscope.engine.needs import Needs, SweepNeed
 from depthscope.engine.shard import capture_shards, hashed, rows_that_fit, sampled, sweep_shards
-from depthscope.errors import BadInput
+from depthscope.errors import BadInput, UnknownName
 from depthscope.materials.window import Window, Windows
 from depthscope.runtime.head import Decode
 from depthscope.runtime.tiny import tiny
@@ -135,7 +135,7 @@ def test_a_sweep_of_no_stated_tokens_reads_every_window_whole():
 def test_a_sweep_of_too_few_tokens_a_window_or_of_an_unknown_protection_is_refused():
     with pytest.raises(BadInput, match="fewer than 4 tokens"):
         SweepNeed(("block",), (), 24, 8)
-    with pytest.raises(BadInput, match="'sinks', 'first' or 'none'"):
+    with pytest.raises(UnknownName, match="unknown value of protect 'everything'; known: first, none, sinks"):
         SweepNeed(("block",), protect="everything")
 
 

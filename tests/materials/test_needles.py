@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from depthscope.errors import BadInput
+from depthscope.errors import BadInput, UnknownName
 from depthscope.materials.needles import Needle, Needles, cut
 from depthscope.runtime.tiny import tiny
 
@@ -102,7 +102,7 @@ def test_what_does_not_fit_is_refused(source: str, hay: str, tmp_path: Path) -> 
     lost.write_text(json.dumps({"needle": "He ate plums.", "question": "?", "answer": "pears"}))
     with pytest.raises(BadInput, match="must hold the answer 'pears' word for word"):
         Needles(str(lost), hay).windows(MODEL, 0)
-    with pytest.raises(BadInput, match="part='third'"):
+    with pytest.raises(UnknownName, match="value of part 'third'; known: all, even, odd"):
         Needles(part="third")
     with pytest.raises(BadInput, match="shares of the haystack"):
         Needles(depths=(1.5,))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from depthscope.errors import BadInput, EmptyMaterial
+from depthscope.errors import BadInput, EmptyMaterial, UnknownName
 from depthscope.materials.option_pairs import OptionPairs
 from depthscope.materials.options import OptionPrompts, distinguished
 from depthscope.materials.questions import balanced, examples, questions, shuffled
@@ -162,7 +162,7 @@ def test_sequences_are_one_window_an_option_marked_at_all_its_tokens(model: Mode
 
 
 def test_parameters_and_prompts_that_cannot_be_are_refused(model: Model) -> None:
-    with pytest.raises(BadInput, match="scoring='best'"):
+    with pytest.raises(UnknownName, match="value of scoring 'best'; known: first_distinguishing"):
         OptionPrompts(scoring="best")
     with pytest.raises(BadInput, match="items=1 must be 2 or more"):
         OptionPrompts(items=1)
