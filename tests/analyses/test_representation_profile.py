@@ -29,7 +29,7 @@ from torch import Tensor
 
 from depthscope.analyses.representation_profile import RepresentationProfile
 from depthscope.engine.audit import audit
-from depthscope.errors import BadInput
+from depthscope.errors import BadInput, UnknownName
 from depthscope.runtime.tiny import tiny
 
 WEI, NO_FIRST, NO_MASSIVE, UNCENTRED = range(4)
@@ -207,10 +207,17 @@ def test_between_parallel_sublayers_there_is_no_state_and_the_note_says_so(tmp_p
 
 
 @pytest.mark.parametrize(
-    "given", [{"modes": ()}, {"normalisation": "none"}, {"orders": (-1.0,)}, {"curved": ("signed_k0",)}]
+    "given",
+    [
+        {"modes": ()},
+        {"normalisation": "none"},
+        {"orders": (-1.0,)},
+        {"curved": ("signed_k0",)},
+        {"exact": -1},
+    ],
 )
 def test_parameters_that_make_no_sense_are_refused(given: dict[str, object]) -> None:
-    with pytest.raises(BadInput):
+    with pytest.raises((BadInput, UnknownName)):
         RepresentationProfile(**given)  # type: ignore[arg-type]
 
 
