@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,10 +44,14 @@ class Skip:
 
 
 class Plain:
-    """A llama, gpt2 or gemma2 network, run block by block."""
+    """A llama, gpt2 or gemma2 network, run block by block.
 
-    def __init__(self, net: Any, kind: str) -> None:
-        self.net, self.kind, self.config = net, kind, net.config
+    Args:
+        spell: what an id spells; the plain tokenizer of tiny networks spells id i as one printable character.
+    """
+
+    def __init__(self, net: Any, kind: str, spell: Callable[[int], str] = lambda i: chr(33 + i % 94)) -> None:
+        self.net, self.kind, self.config, self.spell = net, kind, net.config, spell
         base = net.transformer if kind == "gpt2" else net.model
         self.base, self.blocks = base, list(base.h if kind == "gpt2" else base.layers)
         self.n_heads = self.config.num_attention_heads
@@ -484,7 +488,8 @@ def residual_contribution(passes: Sequence[Pass]) -> Numbers:
         "growth_gap": np.zeros(len(energy)),
         "stream_cosine": plain["kept"].mean(0),
     }
-    return found | _classes(plain["cosine"], int(table["width"][0]))
+    found |= _classes(plain["cosine"], int(table["width"][0]))
+    return found | _levels(np.log(plain["ratio"][..., 2].mean(0))[2:-1])
 
 
 def _writes(passes: Sequence[Pass]) -> dict[str, np.ndarray]:
@@ -522,8 +527,29 @@ def _classes(cosine: np.ndarray, width: int) -> Numbers:
         "mode_share": np.stack([c.mean(0) for c in classes], -1),
         "mode": np.sign(mean) * (np.abs(mean) > border),
         "cosine_crossing": np.asarray(rises[-1] if rises else np.nan),
-        # a network of few layers has no levels to tell apart
-        **dict.fromkeys(("norm_change_layer", "norm_change_ratio", "norm_change_p"), np.asarray(np.nan)),
+    }
+
+
+def _levels(curve: np.ndarray) -> Numbers:
+    """Where a curve that begins at layer 2 changes level, if two levels beat one and a line; p is left to its draws."""
+
+    def error(y: np.ndarray) -> float:
+        return float(((y - y.mean()) ** 2).sum())
+
+    def two(y: np.ndarray) -> tuple[float, int]:
+        return min((error(y[:k]) + error(y[k:]), k) for k in range(3, len(y) - 2))
+
+    if len(curve) < 6:  # a network of few layers has no levels to tell apart
+        names = ("norm_change_layer", "norm_change_ratio", "norm_change_p")
+        return dict.fromkeys(names, np.asarray(np.nan))
+    left, k = two(curve)
+    x, shuffle = np.arange(len(curve)), np.random.default_rng(1).permutation
+    p = np.mean([two(shuffle(curve))[0] <= left for _ in range(1000)])
+    found = p < 0.05 and left < error(curve - np.polyval(np.polyfit(x, curve, 1), x) + curve.mean())
+    size = np.exp(curve[k:].mean() - curve[:k].mean())
+    return {
+        "norm_change_layer": np.asarray(k - 1.0 + 2 if found else np.nan),
+        "norm_change_ratio": np.asarray(size if found else np.nan),
     }
 
 
@@ -719,8 +745,12 @@ def _heads(
     n_heads = plain.n_heads
     found: dict[str, list[list[float]]] = {}
     for seen, read in zip(passes, ids, strict=True):
-        # the plain tokenizer spells id i as one printable character; no start, end or line feed is among them
-        signs = [unicodedata.category(chr(33 + i % 94))[0] in "PS" for i in read]
+        # no start and no end is among them
+        texts = [plain.spell(int(i)) for i in read]
+        signs = [
+            bool(t.strip()) and all(unicodedata.category(c)[0] in "PS" for c in t.strip()) for t in texts
+        ]
+        feeds = [not t.strip() and ("\n" in t or "\r" in t) for t in texts]
         sinks, value = sinks_of(seen), _value_norms(plain, layer, seen.states[layer])
         for head in range(n_heads):
             for i in range(1, len(read), every):
@@ -729,7 +759,7 @@ def _heads(
                 rest = np.where(sinks, 0, a)
                 scores = _row(a, i, window) | {
                     "local_128": sum(a[1 : i + 1]),
-                    "bos": 0.0, "sep": 0.0, "newline": 0.0, "punct": a[signs].sum(),
+                    "bos": 0.0, "sep": 0.0, "newline": a[feeds].sum(), "punct": a[signs].sum(),
                     "kv_spread": _spread_in_group(plain, seen.patterns[layer][:, i], head),
                 }  # fmt: skip
                 if rest.sum() > 0:

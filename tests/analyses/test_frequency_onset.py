@@ -12,7 +12,7 @@ from planted import LENGTH, SAID, V, axis, constant, look, planted, rising, the_
 from depthscope.analyses.decision_flips import DecisionFlips
 from depthscope.analyses.frequency_onset import FrequencyOnset
 from depthscope.engine.audit import audit
-from depthscope.errors import BadInput, EmptyMaterial, Refused
+from depthscope.errors import BadInput, EmptyMaterial, Refused, UnknownName
 from depthscope.materials.frequency import FrequencyTable, vocabulary
 from depthscope.runtime.model import Model
 from depthscope.runtime.tiny import PlainTokenizer, tiny
@@ -120,17 +120,17 @@ def test_a_table_of_another_tokenizer_is_refused(analysis: type, tmp_path: Path)
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"mode": "papers"}, "'all_positions' or 'paper'"),
+        ({"mode": "papers"}, "unknown value of mode 'papers'; did you mean 'paper'"),
         ({"edges": (10, 10)}, "rising ranks"),
         ({"edges": ()}, "rising ranks"),
         ({"table": "nowhere.npz"}, "no data at nowhere.npz"),
-        ({"mode": "paper", "prompts": 0}, "0 prompts"),
+        ({"mode": "paper", "prompts": 0}, "prompts=0 must be 1 or more"),
     ],
 )
 def test_what_cannot_be_used_is_said_before_anything_is_read(
     settings: dict, message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises((BadInput, UnknownName), match=message):
         look(planted({}), FrequencyOnset(**settings), tmp_path, rising())
 
 

@@ -71,7 +71,8 @@ def audit(
 
     Example:
         >>> run = ds.audit(model, ["residual_contribution"], tokens=256, window=32, out="runs/first")
-        >>> run["residual_contribution"]["block_relative_norm"].axes["layer"].tolist()
+        >>> found = run["residual_contribution"]
+        >>> found["block_relative_norm"].axes["layer"].tolist()
         [0, 1, 2, 3]
     """
     check_ranges(SimpleNamespace(seed=seed, workers=workers), seed=at_least(0), workers=at_least(1))
