@@ -747,9 +747,7 @@ def _heads(
     for seen, read in zip(passes, ids, strict=True):
         # no start and no end is among them
         texts = [plain.spell(int(i)) for i in read]
-        signs = [
-            bool(t.strip()) and all(unicodedata.category(c)[0] in "PS" for c in t.strip()) for t in texts
-        ]
+        signs = [_is_sign(t) for t in texts]
         feeds = [not t.strip() and ("\n" in t or "\r" in t) for t in texts]
         sinks, value = sinks_of(seen), _value_norms(plain, layer, seen.states[layer])
         for head in range(n_heads):
@@ -769,6 +767,12 @@ def _heads(
                 for name, x in scores.items():
                     found.setdefault(name, [[] for _ in range(n_heads)])[head].append(float(x))
     return found
+
+
+def _is_sign(text: str) -> bool:
+    """True for punctuation and symbols alone; half a character, spelled as U+FFFD, is none."""
+    bare = text.strip()
+    return bool(bare) and "\ufffd" not in bare and all(unicodedata.category(c)[0] in "PS" for c in bare)
 
 
 def _value_norms(plain: Plain, layer: int, stream: Tensor) -> np.ndarray:
