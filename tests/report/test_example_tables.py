@@ -48,3 +48,9 @@ def test_columns_of_words_are_told_from_columns_of_numbers() -> None:
     assert PageTable(
         "c", ("task", "unit", "value"), (("a", "nats", "0.5"), ("b", "bits", "\u2013"))
     ).words == {2}
+
+
+def test_columns_of_words_are_told_once_a_table_and_not_once_a_cell():
+    table = PageTable("a table", ("name", "kind", "size"), (("a", "noun", "1"), ("b", "verb", "2")))
+    assert table.words == {2}
+    assert table.words is table.words

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -26,9 +27,12 @@ class PageTable:
     heads: int = 1
     note: str = ""
 
-    @property
+    @cached_property
     def words(self) -> frozenset[int]:
-        """Columns of words, counted from 1: those that begin with a letter in more rows than with anything else."""
+        """Columns of words, counted from 1: those that begin with a letter in more rows than with anything else.
+
+        Every cell of a page asks for it.
+        """
         return frozenset(
             k + 1
             for k in range(self.heads, len(self.columns))
